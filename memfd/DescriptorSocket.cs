@@ -114,7 +114,8 @@ public sealed class DescriptorSocket : IDisposable, IAsyncDisposable
         {
             if (TryReceive(buffer.Span, out var message))
                 return message;
-            await DescriptorPoller.Shared.WaitAsync(_socket.SafeHandle, LibC.POLLIN, ct).ConfigureAwait(false);
+            // Zero bytes: the framework peeks (MSG_PEEK), which leaves the data and its descriptors where they are.
+            await _socket.ReceiveAsync(Memory<byte>.Empty, SocketFlags.None, ct).ConfigureAwait(false);
         }
     }
 
