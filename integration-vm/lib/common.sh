@@ -3,6 +3,7 @@
 # Sourced, never run.
 
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin   # depmod, where PATH is a plain user's
 
 cache=${CPRSHARP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cprsharp}
 
@@ -38,7 +39,7 @@ provide() {
 
 apt_install() {
     [ "$(id -u)" = 0 ] || die "missing Debian packages: $*; install them, or run 'make deps' as root"
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
     "${apt[@]}" update >&2
     "${apt[@]}" install -y --no-install-recommends "$@" >&2
 }

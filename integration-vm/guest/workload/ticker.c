@@ -1,0 +1,119 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+#include "workload.h"
+
+enum { RING = 1024, GAP_RING = 256 };
+static const uint64_t gap_limit_ns = 20 * NS_PER_MS;
+
+_Atomic uint64_t ticks, gaps, max_gap_ns, clock_errors;
+int ticker_event;
+
+/* The ring holds the last ticks; an entry is written before `ticks` says that it is there. */
+static struct {
+    _Atomic uint64_t number, ns;
+} ring[RING];
+
+static struct gap {
+    uint64_t ns, at_ns, tick;
+} gap_ring[GAP_RING];
+static _Atomic uint64_t gaps_queued, gaps_said;
+
+static uint64_t now_ns(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
+}
+
+uint64_t monotonic_ns(void)
+{
+    return now_ns(CLOCK_MONOTONIC);
+}
+
+static void note_gap(uint64_t ns, uint64_t at_ns, uint64_t tick)
+{
+    gaps++;
+    if (gaps_queued - gaps_said < GAP_RING) {
+        gap_ring[gaps_queued % GAP_RING] = (struct gap){ns, at_ns, tick};
+        gaps_queued++;
+    }
+    uint64_t one = 1;
+    if (write(ticker_event, &one, sizeof one) < 0 && errno != EAGAIN)
+        abort();
+}
+
+static void *tick_forever(void *unused)
+{
+    (void)unused;
+    uint64_t last = monotonic_ns(), last_real = now_ns(CLOCK_REALTIME), deadline = last, tick = 0;
+    for (;;) {
+        deadline += NS_PER_MS;
+        struct timespec t = {(time_t)(deadline / (1000 * NS_PER_MS)), (long)(deadline % (1000 * NS_PER_MS))};
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+            ;
+        uint64_t now = monotonic_ns(), real = now_ns(CLOCK_REALTIME);
+        if (now < last || now < deadline || real < last_real)
+            clock_errors++;
+        uint64_t gap = now > last ? now - last : 0;
+        tick++;
+        ring[tick % RING].number = tick;
+        ring[tick % RING].ns = now;
+        ticks = tick;
+        if (gap > max_gap_ns)
+            max_gap_ns = gap;
+        if (gap > gap_limit_ns)
+            note_gap(gap, now, tick);
+        last = now;
+        last_real = real;
+    }
+    return NULL;
+}
+
+void ticker_snapshot(struct tick out[BLOCK_TICKS])
+{
+    uint64_t newest;
+    do {
+        newest = ticks;
+        for (uint64_t i = 0; i < BLOCK_TICKS; i++) {
+            uint64_t number = newest + i + 1 > BLOCK_TICKS ? newest + i + 1 - BLOCK_TICKS : 0;
+            out[i] = (struct tick){0, 0};
+            if (number)
+                out[i] = (struct tick){ring[number % RING].number, ring[number % RING].ns};
+        }
+    } while (ticks - newest > RING - BLOCK_TICKS); /* overtaken: the ticker made up for a long gap meanwhile */
+}
+
+void ticker_report_gaps(void)
+{
+    uint64_t count;
+    if (read(ticker_event, &count, sizeof count) < 0)
+        return;
+    while (gaps_said < gaps_queued) {
+        struct gap g = gap_ring[gaps_said % GAP_RING];
+        say("gap ms=%.1f t=%llu tick=%llu", (double)g.ns / NS_PER_MS, (unsigned long long)(g.at_ns / NS_PER_MS),
+            (unsigned long long)g.tick);
+        gaps_said++;
+    }
+}
+
+void ticker_start(void)
+{
+    ticker_event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    pthread_t thread;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setinheritsched(&attributes, PTHREAD_EXPLICIT_SCHED);
+    pthread_attr_setschedpolicy(&attributes, SCHED_FIFO);
+    pthread_attr_setschedparam(&attributes, &(struct sched_param){.sched_priority = 50});
+    if (ticker_event < 0 || pthread_create(&thread, &attributes, tick_forever, NULL) != 0) {
+        say("fatal: no ticker thread: %m");
+        abort();
+    }
+}
