@@ -1,1 +1,3 @@
-Console.WriteLine("x");
+using CprSharp.VmmUpdate.Cli;
+
+return await CommandTree.RunAsync(args);

@@ -23,8 +23,8 @@ internal static class Rehearsal
         try
         {
             var start = new VmmStart(1, target.Path, [.. host.TargetArguments(target), "-S", "-incoming", "defer"], descriptors) { Detached = true };
-            (vmm, var monitor) = VmmLauncher.Start(start, scratch.Directory);
-            await vmm.ConnectAsync(monitor, deadline.Token);
+            vmm = VmmLauncher.Start(start, scratch.Directory);
+            await vmm.ConnectAsync(deadline.Token);
             var built = await VmInspector.InspectAsync(vmm, target, deadline.Token);
             return [.. Judge(now, built)];
         }

@@ -1,7 +1,6 @@
 using System.Collections.Immutable;
 using System.Text.Json.Nodes;
 using CprSharp.VmmUpdate.Inspection;
-using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 
 namespace CprSharp.VmmUpdate.Engines;

@@ -19,7 +19,7 @@ internal interface IUpdateEngine
     EngineStart Start(Switchover switchover);
 
     /// <summary>Brings the new VMM to the point where it answers on QMP with its machine built, while the guest runs on the old one.</summary>
-    Task PrepareAsync(Switchover switchover, System.Net.Sockets.Socket monitor, CancellationToken cancellationToken);
+    Task PrepareAsync(Switchover switchover, CancellationToken cancellationToken);
 
     /// <summary>Asks for the switch-over. From here on the old VMM stops the guest and sends its state.</summary>
     Task BeginAsync(Switchover switchover, CancellationToken cancellationToken);

@@ -1,7 +1,5 @@
-using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using CprSharp.VmmUpdate.Inspection;
-using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 
 namespace CprSharp.VmmUpdate.Engines;
@@ -24,16 +22,16 @@ internal sealed class SharedRamEngine : IUpdateEngine
     {
         var reasons = EngineRules.Common(vm, target).ToList();
         reasons.AddRange(vm.MemoryBackends
-            .Where(b => b.IsGuestRam && !(b.Shared && b.IsNamedFile))
+            .Where(b => !(b.Shared && b.IsNamedFile))
             .Select(b => $"memory backend '{b.Id}' is not a shared named file (memory-backend-file,share=on), so its pages would be copied"));
         return EngineRules.Verdict(Name, reasons, vm, basePauseMs: 6.5);
     }
 
     public EngineStart Start(Switchover switchover) => new(["-incoming", "defer"], []);
 
-    public async Task PrepareAsync(Switchover switchover, Socket monitor, CancellationToken cancellationToken)
+    public async Task PrepareAsync(Switchover switchover, CancellationToken cancellationToken)
     {
-        await switchover.New.ConnectAsync(monitor, cancellationToken);
+        await switchover.New.ConnectAsync(cancellationToken);
         _before = await MigrationSettings.ReadAsync(switchover.Old, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("x-ignore-shared", true), ("events", true), ("return-path", true)], cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(

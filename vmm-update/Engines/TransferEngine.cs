@@ -1,10 +1,7 @@
-using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Inspection;
-using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
-using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Engines;
 
@@ -57,7 +54,7 @@ internal sealed class TransferEngine : IUpdateEngine
             [new InheritedDescriptor(listener.SafeHandle, CprDescriptor)]);
     }
 
-    public async Task PrepareAsync(Switchover switchover, Socket monitor, CancellationToken cancellationToken)
+    public async Task PrepareAsync(Switchover switchover, CancellationToken cancellationToken)
     {
         if (!TakesDescriptorChannel(switchover.NewFacts))
             await ListeningSocket.WaitAsync(switchover.CprSocket, switchover.New, cancellationToken);
@@ -83,7 +80,7 @@ internal sealed class TransferEngine : IUpdateEngine
             cancellationToken);
 
         // Only now does the new VMM read its descriptors, build its machine and open its monitor.
-        await switchover.New.ConnectAsync(monitor, cancellationToken);
+        await switchover.New.ConnectAsync(cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("events", true), ("return-path", true)], cancellationToken);
     }
 

@@ -49,8 +49,8 @@ internal static class BinaryProbe
         try
         {
             var start = new VmmStart(1, path, ["-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"], []) { Detached = true };
-            (vmm, var monitor) = VmmLauncher.Start(start, scratch.Directory);
-            await vmm.ConnectAsync(monitor, deadline.Token);
+            vmm = VmmLauncher.Start(start, scratch.Directory);
+            await vmm.ConnectAsync(deadline.Token);
             return await ask(vmm, deadline.Token);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
@@ -84,7 +84,7 @@ internal static class BinaryProbe
             throw new UpdateException("binary-missing", $"{path} does not exist or is not a file", "give the path of an installed qemu-system-… executable");
 
         const UnixFileMode anyExecute = UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
-        if ((File.GetUnixFileMode(path) & anyExecute) == 0)
+        if ((File.GetUnixFileMode(path) & anyExecute) == UnixFileMode.None)
             throw new UpdateException("binary-not-executable", $"{path} is not executable", $"chmod a+x {path}, or give another path");
     }
 

@@ -55,7 +55,7 @@ internal static class QomTree
     private static async Task<string> ReadPlugAsync(Vmm vmm, string path, CancellationToken cancellationToken)
     {
         var parts = new List<string>();
-        foreach (var property in new[] { "parent_bus", "legacy-addr", "slot", "socket-id", "core-id", "thread-id", "node-id" })
+        foreach (var property in new[] { "parent_bus", "addr", "slot", "socket-id", "core-id", "thread-id", "node-id" })
         {
             try
             {

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using CprSharp.VmmUpdate.Qemu;
 
 namespace CprSharp.VmmUpdate.Inspection;
 
@@ -8,8 +7,6 @@ internal sealed record MemoryBackend(string Id, string Type, long Size, bool Sha
 {
     /// <summary>Whether migration treats its block as a named file (<c>system/physmem.c</c>, <c>RAM_NAMED_FILE</c>): only this backend's type does.</summary>
     public bool IsNamedFile => Type == "memory-backend-file";
-
-    public bool IsGuestRam => true;
 }
 
 /// <summary>A PCI function as the guest sees it (<c>query-pci</c>).</summary>

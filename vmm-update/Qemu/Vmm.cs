@@ -11,9 +11,11 @@ namespace CprSharp.VmmUpdate.Qemu;
 internal sealed class Vmm : IAsyncDisposable
 {
     private readonly ChildProcess? _child;
+    private Socket? _monitor;
 
-    private Vmm(int generation, string binary, string qmpPath, PidFd pidFd, ChildProcess? child, QmpClient qmp, string logPath)
+    private Vmm(int generation, string binary, string qmpPath, PidFd pidFd, ChildProcess? child, QmpClient qmp, string logPath, Socket? monitor = null)
     {
+        _monitor = monitor;
         Generation = generation;
         Binary = binary;
         QmpPath = qmpPath;
@@ -44,8 +46,8 @@ internal sealed class Vmm : IAsyncDisposable
     public QemuVersion Version { get; private set; }
 
     /// <summary>Wraps a process that was just started; its monitor may not answer yet.</summary>
-    public static Vmm FromChild(int generation, string binary, string qmpPath, ChildProcess child, string logPath) =>
-        new(generation, binary, qmpPath, child.PidFd, child, new QmpClient(), logPath);
+    public static Vmm FromChild(int generation, string binary, string qmpPath, ChildProcess child, string logPath, Socket monitor) =>
+        new(generation, binary, qmpPath, child.PidFd, child, new QmpClient(), logPath, monitor);
 
     /// <summary>Wraps a process that somebody else started.</summary>
     public static Vmm FromForeign(int generation, string binary, string qmpPath, PidFd pidFd, QmpClient connected, string logPath)
@@ -55,9 +57,14 @@ internal sealed class Vmm : IAsyncDisposable
         return vmm;
     }
 
+    /// <summary>Wraps a process that somebody else started and that does not answer on QMP.</summary>
+    public static Vmm FromUnanswering(int generation, string binary, string qmpPath, PidFd pidFd, QmpClient idle, string logPath) =>
+        new(generation, binary, qmpPath, pidFd, null, idle, logPath);
+
     /// <summary>Waits for the monitor's greeting. Ends early, with the cause, when the process ends first.</summary>
-    public async Task ConnectAsync(Socket connected, CancellationToken cancellationToken)
+    public async Task ConnectAsync(CancellationToken cancellationToken)
     {
+        var connected = Interlocked.Exchange(ref _monitor, null) ?? throw new InvalidOperationException("the monitor is connected already");
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var connecting = Qmp.ConnectAsync(connected, either.Token);
         var first = await Task.WhenAny(connecting, Exited);
@@ -122,6 +129,7 @@ internal sealed class Vmm : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        _monitor?.Dispose();
         await Qmp.DisposeAsync();
         if (_child is not null)
             await _child.DisposeAsync();

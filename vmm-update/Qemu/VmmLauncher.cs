@@ -1,4 +1,3 @@
-using System.Net.Sockets;
 using CprSharp.Memfd;
 using Microsoft.Win32.SafeHandles;
 
@@ -9,7 +8,6 @@ namespace CprSharp.VmmUpdate.Qemu;
 /// <param name="Binary">The executable.</param>
 /// <param name="Arguments">Its command line, without our monitor.</param>
 /// <param name="Descriptors">Descriptors it gets, at fixed numbers.</param>
-/// <param name="Identity">What of another process it takes over; null to inherit from us.</param>
 internal sealed record VmmStart(
     int Generation,
     string Binary,
@@ -38,7 +36,7 @@ internal static class VmmLauncher
     /// <summary>The id of the monitor's chardev; hidden from the VM's own clients.</summary>
     public const string MonitorId = "cprsharp-qmp";
 
-    public static (Vmm Vmm, Socket Monitor) Start(VmmStart start, Supervision.VmDirectory directory)
+    public static Vmm Start(VmmStart start, Supervision.VmDirectory directory)
     {
         var qmpPath = directory.MonitorSocket(start.Generation);
         var logPath = directory.VmmLog(start.Generation);
@@ -62,7 +60,7 @@ internal static class VmmLauncher
             StandardOutput = start.Detached ? log : null,
             StandardError = log,
         });
-        return (Vmm.FromChild(start.Generation, start.Binary, qmpPath, child, logPath), UnixSocket.Connect(qmpPath));
+        return Vmm.FromChild(start.Generation, start.Binary, qmpPath, child, logPath, UnixSocket.Connect(qmpPath));
     }
 
     private static SafeFileHandle OpenLog(string path) =>

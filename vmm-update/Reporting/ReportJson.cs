@@ -18,10 +18,11 @@ internal sealed class CamelCaseEnum<T>() : JsonStringEnumConverter<T>(JsonNaming
 [JsonSerializable(typeof(StatusDocument))]
 [JsonSerializable(typeof(HistoryDocument))]
 [JsonSerializable(typeof(ErrorDocument))]
+[JsonSerializable(typeof(System.Text.Json.Nodes.JsonObject))]
 internal sealed partial class ReportJson : JsonSerializerContext
 {
     /// <summary>For people's and programs' eyes: indented, and paths as they are.</summary>
-    public static ReportJson Printed { get; } = new(new JsonSerializerOptions(Default.Options)
+    public static ReportJson Printed => new(new JsonSerializerOptions(Default.Options)
     {
         WriteIndented = true,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,

@@ -64,7 +64,7 @@ internal sealed partial class VmDirectory
     public static void ValidateName(string name)
     {
         if (!NamePattern().IsMatch(name))
-            throw new ArgumentException($"'{name}' is not a VM name: use 1 to 64 letters, digits, '.', '_', '-' or '+', beginning with a letter or digit");
+            throw new ArgumentException($"'{name}' is not a VM name: use 1 to 64 letters, digits, '.', '_', '-' or '+', beginning with a letter or digit", nameof(name));
     }
 
     [GeneratedRegex("^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$", RegexOptions.CultureInvariant, 1000)]

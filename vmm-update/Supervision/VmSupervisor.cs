@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
@@ -62,9 +61,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         try
         {
             var start = new VmmStart(1, facts.Path, spec.RenderFirstStart(), held.All) { Detached = detached, LogToFile = detached };
-            (vmm, var monitor) = VmmLauncher.Start(start, directory);
-            using (monitor)
-                await vmm.ConnectAsync(monitor, cancellationToken);
+            vmm = VmmLauncher.Start(start, directory);
+            await vmm.ConnectAsync(cancellationToken);
             var record = new VmRecord
             {
                 Name = directory.Name,
@@ -110,7 +108,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch) =>
         Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All;
 
-    public (Vmm Vmm, Socket Monitor) StartVmm(int generation, QemuBinary binary, EngineStart engine)
+    public Vmm StartVmm(int generation, QemuBinary binary, EngineStart engine)
     {
         var record = Record;
         return VmmLauncher.Start(

@@ -28,7 +28,7 @@ internal interface IVmHost
     IReadOnlyList<Finding> SpecFindings { get; }
 
     /// <summary>Starts a VMM for this VM with what the current one has of user, limits, cgroup and the like.</summary>
-    (Vmm Vmm, System.Net.Sockets.Socket Monitor) StartVmm(int generation, QemuBinary binary, EngineStart engine);
+    Vmm StartVmm(int generation, QemuBinary binary, EngineStart engine);
 
     /// <summary>Gives the new VMM the scheduling, CPU affinity, limits and cgroup of the current one, as they are now.</summary>
     Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken);

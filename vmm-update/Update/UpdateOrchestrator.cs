@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.Checks;
@@ -75,7 +74,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
         catch (Exception e)
         {
-            return Finish(report with { Error = Describe(e, cancellationToken, "the guest was not touched") });
+            return Finish(report with { Error = Describe(e, "the guest was not touched", cancellationToken) });
         }
 
         using (hold)
@@ -107,7 +106,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             var refused = e is UpdateException { Code: "topology" or "start-refused" };
             if (refused)
                 _findings.Add(Finding.Fail(((UpdateException)e).Code, switchover.NewFacts.Path, e.Message, ((UpdateException)e).Fix));
-            var error = Describe(e, cancellationToken, "the guest was not paused");
+            var error = Describe(e, "the guest was not paused", cancellationToken);
             return await RollBackAsync(report with { Error = error }, switchover, engine, watch, refused ? UpdateOutcome.Refused : UpdateOutcome.Failed);
         }
 
@@ -136,7 +135,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         catch (Exception e)
         {
             return await RollBackAsync(
-                report with { Error = Describe(e, CancellationToken.None, "the pause had begun") }, switchover, engine, watch, UpdateOutcome.Failed);
+                report with { Error = Describe(e, "the pause had begun", CancellationToken.None) }, switchover, engine, watch, UpdateOutcome.Failed);
         }
 
         host.Switch(switchover.New);
@@ -154,10 +153,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         Switchover switchover, IUpdateEngine engine, VmInspection inspection, SwitchoverWatch watch, CancellationToken cancellationToken)
     {
         await _faults.HitAsync(FaultPoint.PrepareSpawn, cancellationToken);
-        System.Net.Sockets.Socket monitor;
         using (var start = engine.Start(switchover))
-            (switchover.New, monitor) = host.StartVmm(switchover.NewGeneration, switchover.NewFacts, start);
-        using var monitorOwner = monitor;
+            switchover.New = host.StartVmm(switchover.NewGeneration, switchover.NewFacts, start);
         host.SaveJournal(new UpdateJournal(
             UpdateJournal.CurrentSchema,
             engine.Name,
@@ -170,7 +167,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         await _faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
         try
         {
-            await engine.PrepareAsync(switchover, monitor, cancellationToken);
+            await engine.PrepareAsync(switchover, cancellationToken);
         }
         catch (VmmExitedException e) when (e.Status.Code is not null)
         {
@@ -350,7 +347,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         };
     }
 
-    private ReportError Describe(Exception exception, CancellationToken asked, string where) => exception switch
+    private ReportError Describe(Exception exception, string where, CancellationToken asked) => exception switch
     {
         UpdateException e => new ReportError(e.Code, e.Message, e.Fix),
         FaultInjectedException e => new ReportError("fault-injected", e.Message, "unset CPRSHARP_FAULT"),

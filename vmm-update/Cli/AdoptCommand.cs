@@ -1,0 +1,43 @@
+using CprSharp.VmmUpdate.Hosting;
+using CprSharp.VmmUpdate.Supervision;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+
+namespace CprSharp.VmmUpdate.Cli;
+
+/// <summary><c>cprsharp adopt</c>: supervises a QEMU that this program did not start, or whose supervisor was lost.</summary>
+internal sealed class AdoptCommand(CliContext cli)
+{
+    public async Task<int> RunAsync(string name, string? qmp, bool foreground, int? readyFd, CancellationToken cancellationToken)
+    {
+        VmDirectory.ValidateName(name);
+        var directory = new VmDirectory(cli.StateDirectory, name);
+        using var ready = ReadySignal.From(readyFd);
+        try
+        {
+            await using var services = Settings.Load();
+            if (!foreground && readyFd is null)
+            {
+                string[] socket = qmp is null ? [] : ["--qmp", Path.GetFullPath(qmp)];
+                return await BackgroundSupervisor.StartAsync(directory, ["adopt", name, .. socket, "--state-dir", cli.StateDirectory], cli, cancellationToken);
+            }
+
+            directory.Create();
+            using var held = SupervisorLock.Take(directory);
+            var loggers = services.GetRequiredService<ILoggerFactory>();
+            var logger = loggers.CreateLogger("cprsharp");
+            var supervisor = qmp is null
+                ? await Recovery.TakeOverAsync(directory, logger, cancellationToken)
+                : await Adoption.AdoptAsync(directory, qmp, cancellationToken);
+            SupervisorLog.TakenOver(logger, name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
+            return await new SupervisorRun(directory, services.GetRequiredService<IOptions<UpdateOptions>>().Value, loggers)
+                .ServeAsync(supervisor, () => ready?.Ready());
+        }
+        catch (Exception e)
+        {
+            ready?.Failed(e);
+            throw;
+        }
+    }
+}

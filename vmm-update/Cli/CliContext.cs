@@ -1,0 +1,157 @@
+using System.Collections.Immutable;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization.Metadata;
+using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Supervision;
+using CprSharp.VmmUpdate.Update;
+
+namespace CprSharp.VmmUpdate.Cli;
+
+/// <summary>The commands that ask a running supervisor.</summary>
+internal sealed class CliContext(string stateDirectory, bool json, Terminal terminal)
+{
+    public string StateDirectory { get; } = stateDirectory;
+
+    public Terminal Terminal { get; } = terminal;
+
+    public bool PrintsJson { get; } = json;
+
+    public async Task<int> CheckAsync(string name, string? to, CancellationToken cancellationToken)
+    {
+        await using var vm = await VmConnection.OpenAsync(new VmDirectory(StateDirectory, name), cancellationToken);
+        var arguments = new JsonObject();
+        if (to is not null)
+            arguments["to"] = ResolveBinary(to);
+        var report = await vm.AskAsync(QmpNames.Check, arguments, ReportJson.Default.CheckReport, cancellationToken);
+        Print(report, ReportJson.Printed.CheckReport, Terminal.Check);
+        return report.Verdict == Verdict.Blocked ? ExitCodes.Refused : ExitCodes.Done;
+    }
+
+    public Task<int> UpdateAsync(string name, string to, string? engine, bool dryRun, CancellationToken cancellationToken)
+    {
+        var arguments = new JsonObject { ["to"] = ResolveBinary(to), ["dry-run"] = dryRun };
+        if (engine is not null)
+            arguments["engine"] = engine;
+        return SwitchAsync(name, QmpNames.Update, arguments, cancellationToken);
+    }
+
+    public Task<int> RollbackAsync(string name, CancellationToken cancellationToken) =>
+        SwitchAsync(name, QmpNames.Rollback, [], cancellationToken);
+
+    public async Task<int> StatusAsync(string? name, CancellationToken cancellationToken)
+    {
+        if (name is null)
+            return await ListAsync(cancellationToken);
+
+        var directory = new VmDirectory(StateDirectory, name);
+        if (!File.Exists(directory.Record))
+            await using (await VmConnection.OpenAsync(directory, cancellationToken)) { }
+
+        var status = await StatusOfAsync(directory, cancellationToken);
+        Print(new StatusDocument(1, [status]), ReportJson.Printed.StatusDocument, d => Terminal.Status(d.Vms[0]));
+        return ExitCodes.Done;
+    }
+
+    public async Task<int> ListAsync(CancellationToken cancellationToken)
+    {
+        var all = await Task.WhenAll(Hosting.StateDirectory.List(StateDirectory).Select(d => StatusOfAsync(d, cancellationToken)));
+        Print(new StatusDocument(1, [.. all]), ReportJson.Printed.StatusDocument, d => Terminal.List(d.Vms));
+        return ExitCodes.Done;
+    }
+
+    public async Task<int> HistoryAsync(string name)
+    {
+        var directory = new VmDirectory(StateDirectory, name);
+        if (!File.Exists(directory.Record))
+            throw new UpdateException("no-such-vm", $"there is no VM '{name}' in {StateDirectory}", "`cprsharp list` shows the VMs");
+        var lines = File.Exists(directory.History) ? await File.ReadAllLinesAsync(directory.History) : [];
+        ImmutableArray<UpdateReport> updates =
+            [.. lines.Where(l => l.Length > 0).Select(l => JsonSerializer.Deserialize(l, ReportJson.Default.UpdateReport)!)];
+        Print(new HistoryDocument(1, name, updates), ReportJson.Printed.HistoryDocument, Terminal.History);
+        return ExitCodes.Done;
+    }
+
+    /// <summary>The full path of a binary given by path or by name.</summary>
+    public static string ResolveBinary(string binary)
+    {
+        if (binary.Contains('/', StringComparison.Ordinal))
+            return Path.GetFullPath(binary);
+
+        return (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries)
+            .Select(d => Path.Combine(d, binary))
+            .FirstOrDefault(File.Exists) ?? Path.GetFullPath(binary);
+    }
+
+    public void Print<T>(T document, JsonTypeInfo<T> type, Action<T> text)
+    {
+        if (PrintsJson)
+            Terminal.Line(JsonSerializer.Serialize(document, type));
+        else
+            text(document);
+    }
+
+    private async Task<int> SwitchAsync(string name, string command, JsonObject arguments, CancellationToken cancellationToken)
+    {
+        var directory = new VmDirectory(StateDirectory, name);
+        await using var vm = await VmConnection.OpenAsync(directory, cancellationToken);
+        if (Environment.GetEnvironmentVariable("CPRSHARP_FAULT") is { Length: > 0 } fault)
+            arguments["fault"] = fault;
+        using var progress = vm.SubscribeProgress();
+        var shown = ShowAsync(progress);
+
+        // Ctrl-C asks the supervisor to stop; what it makes of that is in its report.
+        await using var interrupted = cancellationToken.Register(() => _ = CancelAsync(directory));
+        var report = await vm.AskAsync(command, arguments, ReportJson.Default.UpdateReport, CancellationToken.None);
+        progress.Dispose();
+        await shown;
+        Print(report, ReportJson.Printed.UpdateReport, Terminal.Update);
+        return report.ExitCode;
+    }
+
+    private async Task ShowAsync(Qmp.QmpEventSubscription progress)
+    {
+        try
+        {
+            await foreach (var e in progress)
+            {
+                if (e.Data.TryGetProperty("phase", out var phase))
+                    Terminal.Progress($"{phase.GetString()} …");
+            }
+        }
+        catch (IOException)
+        {
+            // The answer to the command tells what became of the connection.
+        }
+    }
+
+    private async Task CancelAsync(VmDirectory directory)
+    {
+        try
+        {
+            await using var second = await VmConnection.OpenAsync(directory, CancellationToken.None);
+            Terminal.Progress("interrupted: asking the supervisor to stop");
+            await second.AskAsync(QmpNames.Cancel, null, ReportJson.Default.JsonObject, CancellationToken.None);
+        }
+        catch (Exception e) when (e is IOException or UpdateException or Qmp.QmpException)
+        {
+            Terminal.Progress($"could not ask the supervisor to stop: {e.Message}");
+        }
+    }
+
+    private static async Task<StatusReport> StatusOfAsync(VmDirectory directory, CancellationToken cancellationToken)
+    {
+        using var soon = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        soon.CancelAfter(TimeSpan.FromSeconds(5));
+        try
+        {
+            await using var vm = await VmConnection.OpenAsync(directory, soon.Token);
+            return await vm.AskAsync(QmpNames.Status, null, ReportJson.Default.StatusReport, soon.Token);
+        }
+        catch (Exception e) when (e is UpdateException or IOException or OperationCanceledException && !cancellationToken.IsCancellationRequested)
+        {
+            var record = VmFiles.ReadRecord(directory) ?? throw new UpdateException("no-such-vm", $"VM '{directory.Name}' is gone", "");
+            return UpdateService.StatusOf(record, directory, RecordedVm.Runs(record.Pid, record.StartTicks) ? "unsupervised" : "gone", "");
+        }
+    }
+}

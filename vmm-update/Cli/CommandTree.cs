@@ -1,0 +1,169 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using CprSharp.VmmUpdate.Hosting;
+using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Update;
+using Microsoft.Extensions.Options;
+
+namespace CprSharp.VmmUpdate.Cli;
+
+/// <summary>The commands of the <c>cprsharp</c> program and their options.</summary>
+internal static class CommandTree
+{
+    private static readonly Option<bool> Json = new("--json") { Description = "Print one JSON document on standard output and nothing else", Recursive = true };
+
+    private static readonly Option<string?> StateDir = new("--state-dir")
+    {
+        Description = "Directory of runtime state (default: $CPRSHARP_STATE_DIR, $XDG_RUNTIME_DIR/cprsharp or /run/cprsharp)",
+        Recursive = true,
+        HelpName = "DIR",
+    };
+
+    public static async Task<int> RunAsync(string[] args)
+    {
+        var root = new RootCommand("Replaces the QEMU under a running guest: live update in milliseconds, and back.\n\n"
+            + "Exit codes: 0 done; 1 failed, the guest never left the old VMM; 2 usage; 3 refused by the check; 4 failed after the pause began, "
+            + "the guest was resumed on the old VMM; 5 the guest's state is unknown, an operator is needed; 75 another update is under way; 78 bad configuration.");
+        root.Options.Add(Json);
+        root.Options.Add(StateDir);
+        root.Subcommands.Add(Run());
+        root.Subcommands.Add(Adopt());
+        root.Subcommands.Add(Check());
+        root.Subcommands.Add(Update());
+        root.Subcommands.Add(Rollback());
+        root.Subcommands.Add(Status());
+        root.Subcommands.Add(List());
+        root.Subcommands.Add(History());
+        root.Subcommands.Add(FaultPoints());
+
+        var parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
+        if (parsed.Errors.Count > 0 && parsed.Action is not HelpAction)
+        {
+            var message = string.Join("; ", parsed.Errors.Select(e => e.Message));
+            new Terminal().Error(new ReportError("usage", message, $"see `cprsharp{Suffix(parsed)} --help`"));
+            return ExitCodes.Usage;
+        }
+
+        return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+    }
+
+    private static string Suffix(ParseResult parsed) => parsed.CommandResult.Command is RootCommand ? "" : $" {parsed.CommandResult.Command.Name}";
+
+    private static Command Run()
+    {
+        var name = new Option<string>("--name") { Description = "Name of the VM", Required = true, HelpName = "NAME" };
+        var detach = new Option<bool>("--detach") { Description = "Return when the guest runs; the supervisor goes on in the background" };
+        var print = new Option<bool>("--print-command") { Description = "Print the QEMU command line that would be run, and what was changed on it; start nothing" };
+        var ready = new Option<int?>("--ready-fd") { Hidden = true };
+        var qemu = new Argument<string[]>("QEMU ARGS") { Description = "The QEMU binary and its arguments, after --", Arity = ArgumentArity.OneOrMore };
+        return Command("run", "Start QEMU under a supervisor, ready for live update", [name, detach, print, ready], [qemu], (p, cli, ct) =>
+            new RunCommand(cli).RunAsync(p.GetValue(name)!, p.GetValue(qemu)!, p.GetValue(detach), p.GetValue(print), p.GetValue(ready), ct));
+    }
+
+    private static Command Adopt()
+    {
+        var name = Name();
+        var qmp = new Option<string?>("--qmp") { Description = "QMP socket of the running QEMU; without it, a VM whose supervisor was lost is taken over again", HelpName = "PATH" };
+        var foreground = new Option<bool>("--foreground") { Description = "Supervise in this process instead of in the background" };
+        var ready = new Option<int?>("--ready-fd") { Hidden = true };
+        return Command("adopt", "Take over the supervision of a running QEMU", [qmp, foreground, ready], [name], (p, cli, ct) =>
+            new AdoptCommand(cli).RunAsync(p.GetValue(name)!, p.GetValue(qmp), p.GetValue(foreground), p.GetValue(ready), ct));
+    }
+
+    private static Command Check()
+    {
+        var name = Name();
+        var to = new Option<string?>("--to") { Description = "The QEMU binary to check against (default: the one that runs)", HelpName = "BINARY" };
+        return Command("check", "Say whether the VM could be updated; changes nothing", [to], [name], (p, cli, ct) =>
+            cli.CheckAsync(p.GetValue(name)!, p.GetValue(to), ct));
+    }
+
+    private static Command Update()
+    {
+        var name = Name();
+        var to = new Option<string>("--to") { Description = "The QEMU binary that the guest is to run on", Required = true, HelpName = "BINARY" };
+        var engine = new Option<string?>("--engine") { Description = "How: auto, transfer, shared-ram or exec (default: auto)", HelpName = "ENGINE" };
+        engine.AcceptOnlyFromAmong("auto", "transfer", "shared-ram", "exec");
+        var dryRun = new Option<bool>("--dry-run") { Description = "Stop after the plan; touch nothing" };
+        return Command("update", "Live-update the VM", [to, engine, dryRun], [name], (p, cli, ct) =>
+            cli.UpdateAsync(p.GetValue(name)!, p.GetValue(to)!, p.GetValue(engine), p.GetValue(dryRun), ct));
+    }
+
+    private static Command Rollback()
+    {
+        var name = Name();
+        return Command("rollback", "Live-update the VM back to the binary before the last update", [], [name], (p, cli, ct) =>
+            cli.RollbackAsync(p.GetValue(name)!, ct));
+    }
+
+    private static Command Status()
+    {
+        var name = new Argument<string?>("NAME") { Description = "Name of the VM", Arity = ArgumentArity.ZeroOrOne };
+        return Command("status", "Show what runs where", [], [name], (p, cli, ct) => cli.StatusAsync(p.GetValue(name), ct));
+    }
+
+    private static Command List() => Command("list", "List the VMs", [], [], (_, cli, ct) => cli.ListAsync(ct));
+
+    private static Command History()
+    {
+        var name = Name();
+        return Command("history", "List the VM's updates", [], [name], (p, cli, _) => cli.HistoryAsync(p.GetValue(name)!));
+    }
+
+    private static Command FaultPoints() => Command("fault-points", "List the names that CPRSHARP_FAULT=<point>[:kill|error|hang] takes", [], [], (_, cli, _) =>
+    {
+        foreach (var point in FaultPoint.All)
+            cli.Terminal.Line(point);
+        return Task.FromResult(ExitCodes.Done);
+    });
+
+    private static Argument<string> Name() => new("NAME") { Description = "Name of the VM" };
+
+    private static Command Command(
+        string name, string description, Option[] options, Argument[] arguments, Func<ParseResult, CliContext, CancellationToken, Task<int>> action)
+    {
+        var command = new Command(name, description);
+        foreach (var option in options)
+            command.Options.Add(option);
+        foreach (var argument in arguments)
+            command.Arguments.Add(argument);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var terminal = new Terminal();
+            var json = parsed.GetValue(Json);
+            try
+            {
+                return await action(parsed, new CliContext(StateDirectory.Resolve(parsed.GetValue(StateDir)), json, terminal), cancellationToken);
+            }
+            catch (UpdateException e)
+            {
+                return Fail(terminal, json, new ReportError(e.Code, e.Message, e.Fix), ExitCodes.Failed);
+            }
+            catch (ArgumentException e)
+            {
+                return Fail(terminal, json, new ReportError("usage", e.Message, $"see `cprsharp {name} --help`"), ExitCodes.Usage);
+            }
+            catch (OptionsValidationException e)
+            {
+                return Fail(terminal, json, new ReportError("configuration", string.Join("; ", e.Failures), $"correct {Settings.File} or the {Settings.EnvironmentPrefix}… variables"), ExitCodes.BadConfiguration);
+            }
+            catch (OperationCanceledException)
+            {
+                return Fail(terminal, json, new ReportError("interrupted", "interrupted", ""), ExitCodes.Failed);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or Qmp.QmpException)
+            {
+                return Fail(terminal, json, new ReportError("failed", e.Message, ""), ExitCodes.Failed);
+            }
+        });
+        return command;
+    }
+
+    private static int Fail(Terminal terminal, bool json, ReportError error, int exitCode)
+    {
+        if (json)
+            terminal.Line(System.Text.Json.JsonSerializer.Serialize(new ErrorDocument(1, error), ReportJson.Printed.ErrorDocument));
+        terminal.Error(error);
+        return exitCode;
+    }
+}

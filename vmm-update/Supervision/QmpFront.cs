@@ -1,0 +1,201 @@
+using System.Net.Sockets;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Update;
+using Microsoft.Extensions.Logging;
+
+namespace CprSharp.VmmUpdate.Supervision;
+
+/// <summary>The VM's QMP: everything passes through to the VMM that runs the guest, plus the commands that CprSharp adds.</summary>
+internal sealed class QmpFront : IAsyncDisposable
+{
+    private readonly VmSupervisor _supervisor;
+    private readonly UpdateService _updates;
+    private readonly MachineEdits _edits;
+    private readonly QmpServer _server;
+    private readonly CancellationTokenSource _stopping = new();
+    private readonly List<Task> _tasks = [];
+    private readonly ILogger _logger;
+
+    public QmpFront(VmSupervisor supervisor, UpdateService updates, ILogger logger)
+    {
+        _supervisor = supervisor;
+        _updates = updates;
+        _logger = logger;
+        _edits = new MachineEdits(supervisor);
+        _server = new QmpServer(HandleAsync, new QmpServerOptions
+        {
+            Greeting = () => supervisor.Current.Qmp.Greeting ?? throw new QmpConnectionException(QmpConnectionFailure.Disconnected, "The VMM has not yet greeted."),
+            PassUnknownMembers = true,
+            HandlerFailed = (command, e) => SupervisorLog.ClientTrouble(logger, command.Name, e.Message),
+        });
+        supervisor.Switched += Follow;
+        updates.Progress += Announce;
+        Follow(supervisor.Current);
+    }
+
+    /// <summary>Serves clients on a listening socket, which it owns from here on.</summary>
+    public void Listen(Socket listener) => _tasks.Add(ServeAsync(listener));
+
+    public async ValueTask DisposeAsync()
+    {
+        _supervisor.Switched -= Follow;
+        _updates.Progress -= Announce;
+        await _stopping.CancelAsync();
+        await Task.WhenAll(_tasks).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _server.DisposeAsync();
+        _stopping.Dispose();
+    }
+
+    private async Task ServeAsync(Socket listener)
+    {
+        using (listener)
+            await _server.RunAsync(listener, _stopping.Token);
+    }
+
+    private async ValueTask<QmpReply> HandleAsync(QmpServerCommand command, CancellationToken cancellationToken)
+    {
+        if (command.Name.StartsWith(QmpNames.Prefix, StringComparison.Ordinal))
+            return await OwnAsync(command, cancellationToken);
+
+        using var pass = command.OutOfBand ? default : await _supervisor.Gate.EnterAsync(CommandKinds.MayChange(command.Name), cancellationToken);
+        var vmm = _supervisor.Current;
+        var reply = await vmm.Qmp.ExecuteRawAsync(
+            command.RawUtf8,
+            new QmpCommandOptions { OutOfBand = command.OutOfBand, Descriptors = [.. command.Descriptors] },
+            cancellationToken);
+        if (reply.IsError)
+            return reply;
+
+        await _edits.NoteAsync(command.Name, command.Arguments(), vmm, cancellationToken);
+        return command.Name == "query-commands" ? WithOwnCommands(reply) : reply;
+    }
+
+    private async ValueTask<QmpReply> OwnAsync(QmpServerCommand command, CancellationToken cancellationToken)
+    {
+        var arguments = command.Arguments();
+        switch (command.Name[QmpNames.Prefix.Length..])
+        {
+            case QmpNames.Status:
+                return Reply(await _updates.StatusAsync(cancellationToken), ReportJson.Default.StatusReport);
+            case QmpNames.Check:
+                return Reply(await _updates.CheckAsync(Text(command, arguments, "to", required: false), cancellationToken), ReportJson.Default.CheckReport);
+            case QmpNames.Update:
+                var request = new UpdateRequest(
+                    Path.GetFullPath(Text(command, arguments, "to", required: true)!),
+                    Text(command, arguments, "engine", required: false),
+                    Flag(command, arguments, "dry-run"))
+                {
+                    Faults = Faults(command, arguments),
+                };
+
+                // A client that goes away does not stop an update that it began.
+                return Reply(await _updates.UpdateAsync(request, CancellationToken.None), ReportJson.Default.UpdateReport);
+            case QmpNames.Rollback:
+                return Reply(await _updates.RollbackAsync(Faults(command, arguments), CancellationToken.None), ReportJson.Default.UpdateReport);
+            case QmpNames.Cancel:
+                return _updates.Cancel()
+                    ? QmpReply.Success()
+                    : throw new QmpException(command.Name, QmpErrorClass.GenericError, "No update is under way");
+            default:
+                throw new QmpException(command.Name, QmpErrorClass.CommandNotFound, $"The command {command.Name} has not been found");
+        }
+    }
+
+    private void Follow(Vmm vmm)
+    {
+        var subscription = vmm.Qmp.Subscribe();
+        lock (_tasks)
+            _tasks.Add(RelayAsync());
+
+        async Task RelayAsync()
+        {
+            using var _ = subscription;
+            try
+            {
+                await foreach (var e in subscription.WithCancellation(_stopping.Token))
+                {
+                    if (vmm == _supervisor.Current && !IsOurDoing(e.Name))
+                    {
+                        await _server.BroadcastAsync(e);
+                        _edits.NoteEvent(e);
+                    }
+                }
+            }
+            catch (OperationCanceledException)
+            {
+            }
+            catch (Exception e) when (e is QmpConnectionException or QmpEventsMissedException)
+            {
+                if (vmm == _supervisor.Current && !vmm.Exited.IsCompleted)
+                    SupervisorLog.ClientTrouble(_logger, "events", e.Message);
+            }
+        }
+    }
+
+    /// <summary>The guest did not stop, resume or migrate: its VMM was changed.</summary>
+    private bool IsOurDoing(string name) => name is "STOP" or "RESUME" or "MIGRATION" or "MIGRATION_PASS" && _updates.IsUpdating;
+
+    private void Announce(UpdatePhase? phase, UpdateReport? report)
+    {
+        var data = new JsonObject();
+        if (phase is { } p)
+            data["phase"] = p.ToString().ToLowerInvariant();
+        if (report is not null)
+        {
+            data["outcome"] = JsonNamingPolicy.CamelCase.ConvertName(report.Outcome.ToString());
+            if (report.PauseMs is { } pause)
+                data["pause-ms"] = pause;
+        }
+
+        using var document = JsonDocument.Parse(data.ToJsonString());
+        var sent = _server.BroadcastAsync(QmpEvent.Now(QmpNames.UpdateEvent, document.RootElement.Clone()));
+        if (!sent.IsCompletedSuccessfully)
+            _tasks.Add(sent.AsTask());
+    }
+
+    private static QmpReply WithOwnCommands(QmpReply reply)
+    {
+        var commands = JsonArray.Create(reply.ReturnValue())!;
+        foreach (var name in QmpNames.Commands)
+            commands.Add((JsonNode)new JsonObject { ["name"] = name });
+        using var document = JsonDocument.Parse(Encoding.UTF8.GetBytes(commands.ToJsonString()));
+        return QmpReply.Success(document.RootElement.Clone());
+    }
+
+    private static QmpReply Reply<T>(T value, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type) =>
+        QmpReply.Success(JsonSerializer.SerializeToElement(value, type));
+
+    private static FaultPlan Faults(QmpServerCommand command, JsonElement arguments)
+    {
+        try
+        {
+            return FaultPlan.Parse(Text(command, arguments, "fault", required: false) ?? Environment.GetEnvironmentVariable("CPRSHARP_FAULT"));
+        }
+        catch (FormatException e)
+        {
+            throw new QmpException(command.Name, QmpErrorClass.GenericError, e.Message);
+        }
+    }
+
+    private static string? Text(QmpServerCommand command, JsonElement arguments, string name, bool required)
+    {
+        if (!arguments.TryGetProperty(name, out var value))
+            return required ? throw new QmpException(command.Name, QmpErrorClass.GenericError, $"Parameter '{name}' is missing") : null;
+        return value.ValueKind == JsonValueKind.String
+            ? value.GetString()
+            : throw new QmpException(command.Name, QmpErrorClass.GenericError, $"Invalid parameter type for '{name}', expected: string");
+    }
+
+    private static bool Flag(QmpServerCommand command, JsonElement arguments, string name) =>
+        arguments.TryGetProperty(name, out var value) && value.ValueKind switch
+        {
+            JsonValueKind.True => true,
+            JsonValueKind.False => false,
+            _ => throw new QmpException(command.Name, QmpErrorClass.GenericError, $"Invalid parameter type for '{name}', expected: boolean"),
+        };
+}
