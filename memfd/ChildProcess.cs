@@ -70,14 +70,16 @@ public sealed class ChildProcess : IAsyncDisposable
         }
     }
 
-    private static ExitStatus Reap(PidFd reaper)
+    internal static ExitStatus Reap(PidFd reaper)
     {
         LibC.siginfo_t info;
         while (LibC.waitid(LibC.P_PIDFD, reaper, out info, LibC.WEXITED) != 0)
         {
             var errno = Marshal.GetLastPInvokeError();
+            if (errno == Errno.ECHILD)
+                return default;
             if (errno != Errno.EINTR)
-                throw new SyscallException("waitid", $"pid {reaper.Pid}", errno, errno == Errno.ECHILD ? "somebody else reaped the child, or this process ignores SIGCHLD" : null);
+                throw new SyscallException("waitid", $"pid {reaper.Pid}", errno);
         }
 
         return info.Code == LibC.CLD_EXITED ? new ExitStatus(info.Status, null) : new ExitStatus(null, info.Status);

@@ -10,10 +10,6 @@ namespace CprSharp.Memfd;
 /// <remarks>One send and one receive may run at the same time; several sends, or several receives, may not.</remarks>
 public sealed class DescriptorSocket : IDisposable, IAsyncDisposable
 {
-    private const int SOL_SOCKET = 1;
-    private const int SO_PEERCRED = 17;
-    private const int SO_PEERPIDFD = 77;
-
     private readonly Socket _socket;
     private readonly bool _ownsSocket;
 
@@ -35,13 +31,15 @@ public sealed class DescriptorSocket : IDisposable, IAsyncDisposable
     public static int MaxDescriptors => ScmRights.MaxDescriptors;
 
     /// <summary>Who is at the other end.</summary>
-    /// <exception cref="SocketException">The socket is not connected.</exception>
+    /// <exception cref="SyscallException">getsockopt failed.</exception>
     public PeerCredentials Peer
     {
         get
         {
             Span<int> ucred = stackalloc int[3];
-            _socket.GetRawSocketOption(SOL_SOCKET, SO_PEERCRED, MemoryMarshal.AsBytes(ucred));
+            var error = LibC.GetSocketOption(_socket.SafeHandle, LibC.SO_PEERCRED, ucred);
+            if (error != 0)
+                throw new SyscallException("getsockopt", "SO_PEERCRED", error);
             return new PeerCredentials(ucred[0], (uint)ucred[1], (uint)ucred[2]);
         }
     }
@@ -59,19 +57,12 @@ public sealed class DescriptorSocket : IDisposable, IAsyncDisposable
     {
         var peer = Peer;
         Span<int> descriptor = stackalloc int[1];
-        try
+        return LibC.GetSocketOption(_socket.SafeHandle, LibC.SO_PEERPIDFD, descriptor) switch
         {
-            _socket.GetRawSocketOption(SOL_SOCKET, SO_PEERPIDFD, MemoryMarshal.AsBytes(descriptor));
-            return new PidFd(descriptor[0], peer.Pid);
-        }
-        catch (SocketException e) when (e.NativeErrorCode == Errno.ENOPROTOOPT)
-        {
-            return OpenAndCheck(peer);
-        }
-        catch (SocketException e)
-        {
-            throw new SyscallException("getsockopt", $"SO_PEERPIDFD, pid {peer.Pid}", e.NativeErrorCode);
-        }
+            0 => new PidFd(descriptor[0], peer.Pid),
+            Errno.ENOPROTOOPT => OpenAndCheck(peer),
+            var error => throw new SyscallException("getsockopt", $"SO_PEERPIDFD, pid {peer.Pid}", error),
+        };
     }
 
     /// <summary>Sends all the bytes; the descriptors go with the first of them.</summary>

@@ -32,6 +32,9 @@ public static partial class Errno
     /// <summary>Permission denied.</summary>
     public const int EACCES = 13;
 
+    /// <summary>Bad address.</summary>
+    public const int EFAULT = 14;
+
     /// <summary>Device or resource busy.</summary>
     public const int EBUSY = 16;
 

@@ -2,7 +2,10 @@ using CprSharp.Memfd.Interop;
 
 namespace CprSharp.Memfd;
 
-/// <summary>How a process ended: with a code of its own, or by a signal. Exactly one of the two is set.</summary>
+/// <summary>
+/// How a process ended: with a code of its own, or by a signal. Neither is set when the status was lost, because somebody else
+/// reaped the child or this process ignores SIGCHLD.
+/// </summary>
 /// <param name="Code">0 to 255.</param>
 /// <param name="Signal">The signal's number.</param>
 public readonly record struct ExitStatus(int? Code, int? Signal)

@@ -46,13 +46,13 @@ internal sealed class DescriptorPoller
         if (ct.IsCancellationRequested)
             return Task.FromCanceled(ct);
         var wait = new Wait(descriptor, events);
-        lock (_gate)
-            _added.Add(wait);
         wait.Cancellation = ct.Register(() =>
         {
             wait.Cancel(ct);
             Wake();
         });
+        lock (_gate)
+            _added.Add(wait);
         Wake();
         return wait.Task;
     }

@@ -51,10 +51,4 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc")]
     internal static partial int posix_spawnattr_setpgroup(void* attributes, int group);
-
-    [LibraryImport("libc")]
-    internal static partial int sigemptyset(void* set);
-
-    [LibraryImport("libc")]
-    internal static partial int sigfillset(void* set);
 }

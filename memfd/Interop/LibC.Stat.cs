@@ -45,6 +45,7 @@ internal static partial class LibC
         [FieldOffset(28)] internal ushort Mode;
         [FieldOffset(32)] internal ulong Inode;
         [FieldOffset(40)] internal ulong Size;
+        [FieldOffset(48)] internal ulong Blocks;
         [FieldOffset(128)] internal uint RdevMajor;
         [FieldOffset(132)] internal uint RdevMinor;
         [FieldOffset(136)] internal uint DevMajor;

@@ -14,7 +14,7 @@ internal static partial class ScmRights
     private const int EINTR = 4;
     private const int EAGAIN = 11;
 
-    private static unsafe partial class LibC
+    internal static unsafe partial class LibC
     {
         [LibraryImport("libc", SetLastError = true)]
         internal static partial nint sendmsg(SafeHandle socket, msghdr_t* message, int flags);

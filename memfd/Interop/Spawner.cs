@@ -64,11 +64,13 @@ internal static unsafe class Spawner
 
     private static void SetAttributes(byte* attributes, ChildProcessStart start)
     {
-        var signals = stackalloc byte[LibC.SpawnStructureBytes];
-        _ = LibC.sigfillset(signals);
-        Check(LibC.posix_spawnattr_setsigdefault(attributes, signals));
-        _ = LibC.sigemptyset(signals);
-        Check(LibC.posix_spawnattr_setsigmask(attributes, signals));
+        var set = stackalloc byte[LibC.SpawnStructureBytes];
+        // Every bit, where sigfillset(3) would spare signals 32 and 33: glibc leaves those ignored in the child then.
+        var signals = new Span<byte>(set, LibC.SpawnStructureBytes);
+        signals.Fill(0xFF);
+        Check(LibC.posix_spawnattr_setsigdefault(attributes, set));
+        signals.Clear();
+        Check(LibC.posix_spawnattr_setsigmask(attributes, set));
         Check(LibC.posix_spawnattr_setpgroup(attributes, 0));
         var flags = LibC.POSIX_SPAWN_SETSIGDEF | LibC.POSIX_SPAWN_SETSIGMASK;
         if (start.NewSession)
