@@ -39,6 +39,12 @@ public enum QmpConnectionFailure
     /// <summary>The peer does not read: more output is waiting than the limit allows.</summary>
     OutputOverflow,
 
+    /// <summary>The server does not serve this peer (<see cref="QmpServerOptions.Authorize"/>).</summary>
+    NotAuthorized,
+
+    /// <summary>Code that the server's owner supplied threw where no client can be told.</summary>
+    CallbackFailed,
+
     /// <summary>This side closed the connection.</summary>
     Disconnected,
 }

@@ -20,6 +20,7 @@ internal sealed class MessageWriter
     private long _queuedBytes;
     private bool _flushing;
     private bool _failed;
+    private Task _flush = Task.CompletedTask;
 
     /// <param name="socket">Connected stream socket; not owned.</param>
     /// <param name="maxQueuedBytes">More than this waiting makes <see cref="Write"/> throw.</param>
@@ -53,9 +54,20 @@ internal sealed class MessageWriter
             _queue.Enqueue((data, descriptors));
             if (_flushing) return;
             _flushing = true;
+            _flush = FlushAsync();
         }
+    }
 
-        _ = FlushAsync();
+    /// <summary>Completes when no output waits any more: it was sent, or the socket failed.</summary>
+    public async Task DrainAsync()
+    {
+        while (true)
+        {
+            Task flush;
+            lock (_gate) flush = _flush;
+            if (flush.IsCompleted) return;
+            await flush;
+        }
     }
 
     private int SendNow(ReadOnlySpan<byte> data, IReadOnlyList<SafeHandle> descriptors, out bool descriptorsSent)
@@ -67,6 +79,8 @@ internal sealed class MessageWriter
 
     private async Task FlushAsync()
     {
+        // Off the caller's stack, and out of its lock.
+        await Task.Yield();
         try
         {
             while (TryPeek(out var data, out var descriptors))

@@ -1,0 +1,141 @@
+using System.Net.Sockets;
+
+namespace CprSharp.Qmp;
+
+/// <summary>
+/// The server side of QMP (QEMU docs/interop/qmp-spec.rst): greeting, negotiation, commands to a handler, replies and events back; any
+/// number of clients.
+/// </summary>
+public sealed class QmpServer : IAsyncDisposable
+{
+    private readonly Lock _gate = new();
+    private readonly QmpCommandHandler _handler;
+    private readonly QmpServerOptions _options;
+    private readonly SemaphoreSlim _slots;
+    private readonly CancellationTokenSource _stopping = new();
+    private QmpServerConnection[] _connections = [];
+
+    /// <param name="handler">Executes commands. Called for one in-band command of a connection at a time, and beside it for out-of-band ones.</param>
+    /// <param name="options">Settings.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A setting is out of its range.</exception>
+    public QmpServer(QmpCommandHandler handler, QmpServerOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(handler);
+        ArgumentNullException.ThrowIfNull(options);
+        _handler = handler;
+        _options = QmpServerOptions.Validate(options);
+        _slots = new SemaphoreSlim(options.MaxConnections, options.MaxConnections);
+    }
+
+    /// <summary>The connections now.</summary>
+    public IReadOnlyList<QmpServerConnection> Connections => Volatile.Read(ref _connections);
+
+    /// <summary>Accepts and serves clients until cancelled; the connections made stay. May run for several listeners at once.</summary>
+    /// <param name="listener">A listening stream socket; it stays the caller's.</param>
+    /// <param name="ct">Ends the accepting; the returned task then completes normally.</param>
+    /// <exception cref="SocketException">The listener failed for good.</exception>
+    public async Task RunAsync(Socket listener, CancellationToken ct)
+    {
+        ArgumentNullException.ThrowIfNull(listener);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, _stopping.Token);
+        try
+        {
+            while (true)
+            {
+                await _slots.WaitAsync(either.Token);
+                try
+                {
+                    Serve(await AcceptAsync(listener, either.Token), ended: () => _slots.Release());
+                }
+                catch
+                {
+                    _slots.Release();
+                    throw;
+                }
+            }
+        }
+        catch (OperationCanceledException) when (either.IsCancellationRequested)
+        {
+        }
+    }
+
+    /// <summary>Serves a client on a socket that is connected already, for example one inherited.</summary>
+    /// <param name="connected">A connected stream socket; owned by the connection from the call on.</param>
+    public QmpServerConnection Attach(Socket connected)
+    {
+        ArgumentNullException.ThrowIfNull(connected);
+        return Serve(connected, static () => { });
+    }
+
+    /// <summary>Sends an event to every client that has negotiated. A client that does not read delays nobody.</summary>
+    /// <returns>Completes when it has been handed to the kernel or queued for each.</returns>
+    public ValueTask BroadcastAsync(QmpEvent e, CancellationToken ct = default)
+    {
+        ArgumentNullException.ThrowIfNull(e);
+        ct.ThrowIfCancellationRequested();
+        var line = QmpServerConnection.LineOf(e);
+        foreach (var connection in Connections) connection.SendEventLine(line);
+        return ValueTask.CompletedTask;
+    }
+
+    /// <summary>Stops accepting, closes all connections, and waits for the handlers that still run.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _stopping.CancelAsync();
+        foreach (var connection in Connections) connection.Close();
+        await Task.WhenAll(Connections.Select(c => c.Completion));
+    }
+
+    private static async Task<Socket> AcceptAsync(Socket listener, CancellationToken ct)
+    {
+        while (true)
+        {
+            try
+            {
+                return await listener.AcceptAsync(ct);
+            }
+            catch (SocketException e) when (e.SocketErrorCode is SocketError.TooManyOpenSockets or SocketError.NoBufferSpaceAvailable)
+            {
+                // accept(2) gives no sign when descriptors are free again, and the client stays in the backlog.
+                await Task.Delay(TimeSpan.FromMilliseconds(100), ct);
+            }
+            catch (SocketException e) when (e.SocketErrorCode is SocketError.ConnectionAborted or SocketError.ConnectionReset)
+            {
+                // This client gave up before it was accepted; the next one may not have.
+            }
+        }
+    }
+
+    private QmpServerConnection Serve(Socket socket, Action ended)
+    {
+        QmpServerConnection connection;
+        try
+        {
+            connection = new QmpServerConnection(socket, QmpPeerCredentials.Of(socket), _handler, _options);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+
+        lock (_gate) _connections = [.. _connections, connection];
+        _ = RunAsync(connection, ended);
+        // Stopped in between: DisposeAsync may not have seen this one.
+        if (_stopping.IsCancellationRequested) connection.Close();
+        return connection;
+    }
+
+    private async Task RunAsync(QmpServerConnection connection, Action ended)
+    {
+        try
+        {
+            await connection.RunAsync();
+        }
+        finally
+        {
+            lock (_gate) _connections = [.. _connections.Where(c => c != connection)];
+            ended();
+        }
+    }
+}

@@ -1,0 +1,316 @@
+using System.Net.Sockets;
+using System.Text.Json;
+using System.Threading.Channels;
+using CprSharp.Qmp.Protocol;
+using CprSharp.Qmp.Server;
+
+namespace CprSharp.Qmp;
+
+/// <summary>
+/// One client of a <see cref="QmpServer"/>. In-band commands are executed one after the other and answered in order; out-of-band ones run
+/// at once beside them. At most <see cref="MaxQueuedCommands"/> in-band commands wait; beyond that reading stops, and the client's writes
+/// with it. Without out-of-band negotiated, nothing is read while a command executes, as in QEMU.
+/// </summary>
+/// <remarks>
+/// What is not JSON is answered with a GenericError without id, and reading goes on where the next message can begin: at an opening
+/// bracket or behind a line end. A client that closes its side gets what it sent before executed; replies that can no longer be sent are
+/// dropped.
+/// </remarks>
+public sealed class QmpServerConnection : IAsyncDisposable
+{
+    /// <summary>In-band commands that wait behind the one executing (QEMU monitor/monitor-internal.h, QMP_REQ_QUEUE_LEN_MAX).</summary>
+    public const int MaxQueuedCommands = 8;
+
+    private const string Negotiation = "qmp_capabilities";
+
+    private readonly Socket _socket;
+    private readonly QmpCommandHandler _handler;
+    private readonly QmpServerOptions _options;
+    private readonly MessageWriter _writer;
+    private readonly Channel<Incoming> _inBand = Channel.CreateBounded<Incoming>(
+        new BoundedChannelOptions(MaxQueuedCommands) { SingleReader = true, SingleWriter = true });
+    private readonly SemaphoreSlim _outOfBandSlots = new(MaxQueuedCommands, MaxQueuedCommands);
+    private readonly CancellationTokenSource _lifetime = new();
+    private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private QmpConnectionException? _cause;
+    private bool _offersOutOfBand;
+    private volatile bool _negotiated;
+    private volatile bool _outOfBandEnabled;
+
+    internal QmpServerConnection(Socket socket, QmpPeerCredentials? peer, QmpCommandHandler handler, QmpServerOptions options)
+    {
+        _socket = socket;
+        Peer = peer;
+        _handler = handler;
+        _options = options;
+        // A peer that has gone is noticed by reading, which first gives out what it sent.
+        _writer = new MessageWriter(socket, options.MaxQueuedOutputBytes, static _ => { });
+    }
+
+    /// <summary>Who connected; null when the socket is not AF_UNIX.</summary>
+    public QmpPeerCredentials? Peer { get; }
+
+    /// <summary>Whether the client has negotiated; before it gets no events.</summary>
+    public bool Negotiated => _negotiated;
+
+    /// <summary>Whether the client has enabled out-of-band execution.</summary>
+    public bool OutOfBandEnabled => _outOfBandEnabled;
+
+    /// <summary>Free for the owner of the handler.</summary>
+    public object? Tag { get; set; }
+
+    /// <summary>Completes when the connection is over and no handler runs for it any more; never faults.</summary>
+    public Task Completion => _completion.Task;
+
+    /// <summary>
+    /// Sends an event, or queues it behind output that waits. Before negotiation it is not sent, as the specification has it. Replies
+    /// and events go out in the order of the calls.
+    /// </summary>
+    public void SendEvent(QmpEvent e)
+    {
+        ArgumentNullException.ThrowIfNull(e);
+        SendEventLine(LineOf(e));
+    }
+
+    /// <summary>Ends the connection at once; handlers that run are cancelled.</summary>
+    public void Close() => Close(new QmpConnectionException(QmpConnectionFailure.Disconnected, "The server closed the QMP connection."));
+
+    /// <summary>Closes and waits for the handlers that still run; so not to be awaited inside one, where <see cref="Close()"/> does.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        Close();
+        await Completion;
+    }
+
+    internal static byte[] LineOf(QmpEvent e) => WithLineEnd(MessageText.ToSingleLine(e.RawUtf8.Span));
+
+    internal void SendEventLine(ReadOnlyMemory<byte> line)
+    {
+        if (_negotiated) Write(line);
+    }
+
+    internal async Task RunAsync()
+    {
+        try
+        {
+            var cause = Greet() ?? await ServeAsync();
+            cause = Interlocked.CompareExchange(ref _cause, cause, null) ?? cause;
+            _socket.Dispose();
+            _options.ConnectionClosed?.Invoke(this, cause);
+        }
+        finally
+        {
+            _socket.Dispose();
+            _completion.SetResult();
+        }
+    }
+
+    private static byte[] WithLineEnd(ReadOnlySpan<byte> message) => [.. message, .. "\r\n"u8];
+
+    private void Close(QmpConnectionException cause)
+    {
+        Interlocked.CompareExchange(ref _cause, cause, null);
+        _lifetime.Cancel();
+        _socket.Dispose();
+    }
+
+    private QmpConnectionException? Greet()
+    {
+        try
+        {
+            if (_options.Authorize is { } authorize && !authorize(Peer))
+                return new(QmpConnectionFailure.NotAuthorized, $"The client was refused: {Peer?.ToString() ?? "not a Unix socket"}.");
+            var greeting = _options.Greeting();
+            _offersOutOfBand = greeting.OffersOutOfBand;
+            Write(WithLineEnd(MessageText.Greeting(greeting)));
+            return null;
+        }
+        catch (Exception e)
+        {
+            return CallbackFailure(e);
+        }
+    }
+
+    private async Task<QmpConnectionException> ServeAsync()
+    {
+        using var input = new ServerInput(_socket, _options);
+        var worker = WorkAsync();
+        QmpConnectionException cause;
+        try
+        {
+            cause = await ReadAsync(input);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException)
+        {
+            cause = new(QmpConnectionFailure.Io, $"The QMP socket failed: {e.Message}", e);
+        }
+
+        _inBand.Writer.Complete();
+        await worker;
+        for (var i = 0; i < MaxQueuedCommands; i++) await _outOfBandSlots.WaitAsync();
+        await _writer.DrainAsync();
+        return cause;
+    }
+
+    private async Task<QmpConnectionException> ReadAsync(ServerInput input)
+    {
+        while (await input.ReadAsync(_lifetime.Token) is { } batch)
+        {
+            var next = 0;
+            try
+            {
+                while (next < batch.Count) await DispatchAsync(batch[next++]);
+            }
+            finally
+            {
+                while (next < batch.Count) batch[next++].Finish();
+            }
+        }
+
+        return input.InMessage
+            ? new(QmpConnectionFailure.TruncatedMessage, "The client closed the QMP connection inside a message.")
+            : new(QmpConnectionFailure.EndOfStream, "The client closed the QMP connection.");
+    }
+
+    private async ValueTask DispatchAsync(Incoming incoming)
+    {
+        var outOfBandEnabled = _outOfBandEnabled;
+        var outOfBand = outOfBandEnabled && incoming.Request.IsOutOfBand && incoming.Answer is null;
+        try
+        {
+            if (outOfBand) await _outOfBandSlots.WaitAsync(_lifetime.Token);
+            else await _inBand.Writer.WriteAsync(incoming, _lifetime.Token);
+        }
+        catch
+        {
+            incoming.Finish();
+            throw;
+        }
+
+        if (outOfBand) _ = ExecuteOutOfBandAsync(incoming);
+        else if (!outOfBandEnabled) await incoming.Done.WaitAsync(_lifetime.Token);
+    }
+
+    private async Task WorkAsync()
+    {
+        await foreach (var incoming in _inBand.Reader.ReadAllAsync())
+        {
+            if (_lifetime.IsCancellationRequested) incoming.Finish();
+            else await ExecuteAsync(incoming);
+        }
+    }
+
+    private async Task ExecuteOutOfBandAsync(Incoming incoming)
+    {
+        await ExecuteAsync(incoming);
+        _outOfBandSlots.Release();
+    }
+
+    private async Task ExecuteAsync(Incoming incoming)
+    {
+        try
+        {
+            if (incoming.Answer is { } answer) Reply(incoming, answer);
+            else if (Refusal(incoming.Request) is { } refusal) Reply(incoming, refusal);
+            else if (incoming.Request.Name == Negotiation) Negotiate(incoming);
+            else if (await HandleAsync(incoming) is { } reply) Reply(incoming, reply);
+        }
+        catch (Exception e)
+        {
+            Close(CallbackFailure(e));
+        }
+        finally
+        {
+            incoming.Finish();
+        }
+    }
+
+    private static QmpConnectionException CallbackFailure(Exception e) =>
+        new(QmpConnectionFailure.CallbackFailed, $"A callback in QmpServerOptions failed: {e.Message}", e);
+
+    /// <summary>Negotiation and its rules are the connection's own business, not the handler's.</summary>
+    private QmpReply? Refusal(Request request)
+    {
+        if (request.IsOutOfBand && !_outOfBandEnabled)
+            return QmpReply.Error(QmpErrorClass.GenericError, "QMP input member 'exec-oob' is unexpected");
+        if (_negotiated == (request.Name != Negotiation)) return null;
+        return QmpReply.Error(QmpErrorClass.CommandNotFound, _negotiated
+            ? "Capabilities negotiation is already complete, command ignored"
+            : $"Expecting capabilities negotiation with '{Negotiation}'");
+    }
+
+    private void Negotiate(Incoming incoming)
+    {
+        if (CapabilityProblem(incoming, out var outOfBand) is { } problem)
+        {
+            Reply(incoming, QmpReply.Error(QmpErrorClass.GenericError, problem));
+            return;
+        }
+
+        _outOfBandEnabled = outOfBand;
+        Reply(incoming, QmpReply.Success());
+        // From here on events are delivered; the reply comes before the first of them.
+        _negotiated = true;
+        _options.ConnectionNegotiated?.Invoke(this);
+    }
+
+    private string? CapabilityProblem(Incoming incoming, out bool outOfBand)
+    {
+        outOfBand = false;
+        if (incoming.Request.Arguments is not { } range) return null;
+        foreach (var argument in MessageText.ParseElement(incoming.Line.AsSpan()[range]).EnumerateObject())
+        {
+            // Raw text throughout: a client may send strings that have no value, such as half a surrogate pair.
+            if (argument.ToString() is var text && !text.StartsWith("\"enable\"", StringComparison.Ordinal) || argument.Value.ValueKind != JsonValueKind.Array)
+                return $"Parameter {text} is unexpected: {Negotiation} takes an array 'enable'";
+            foreach (var wanted in argument.Value.EnumerateArray())
+            {
+                if (!_offersOutOfBand || wanted.GetRawText() != $"\"{QmpGreeting.OutOfBandCapability}\"")
+                    return $"Capability {wanted.GetRawText()} is not available";
+                outOfBand = true;
+            }
+        }
+
+        return null;
+    }
+
+    private async ValueTask<QmpReply?> HandleAsync(Incoming incoming)
+    {
+        var command = new QmpServerCommand(this, incoming.Line, incoming.Request, incoming.Descriptors);
+        try
+        {
+            return await _handler(command, _lifetime.Token);
+        }
+        catch (QmpException e)
+        {
+            return QmpReply.Error(e.ErrorClass, e.Description);
+        }
+        catch (OperationCanceledException) when (_lifetime.IsCancellationRequested)
+        {
+            return null;
+        }
+        catch (Exception e)
+        {
+            _options.HandlerFailed?.Invoke(command, e);
+            return QmpReply.Error(QmpErrorClass.GenericError, $"{command.Name} failed in the server: {e.Message}");
+        }
+    }
+
+    private void Reply(Incoming incoming, QmpReply reply) => Write(WithLineEnd(reply.WithId(incoming.Id)));
+
+    private void Write(ReadOnlyMemory<byte> line)
+    {
+        try
+        {
+            _writer.Write(line, []);
+        }
+        catch (QmpConnectionException e) when (e.Failure == QmpConnectionFailure.OutputOverflow)
+        {
+            Close(e);
+        }
+        catch (Exception e) when (e is SocketException or QmpConnectionException or ObjectDisposedException)
+        {
+            // The reading side learns of it in its own order, see the constructor.
+        }
+    }
+}
