@@ -1,0 +1,85 @@
+using System.Runtime.InteropServices;
+using CprSharp.Memfd.Interop;
+
+namespace CprSharp.Memfd;
+
+/// <summary>
+/// A child with exactly the descriptors that were named, every signal at its default and none blocked (posix_spawn(3)); the
+/// framework's Process leaks inheritable descriptors and an ignored SIGPIPE instead.
+/// </summary>
+public sealed class ChildProcess : IAsyncDisposable
+{
+    private ChildProcess(PidFd pidFd, PidFd reaper)
+    {
+        PidFd = pidFd;
+        Exited = ReapAsync(reaper);
+    }
+
+    /// <summary>The child's number; it is not reused before <see cref="Exited"/> completes.</summary>
+    public int Pid => PidFd.Pid;
+
+    /// <summary>The child by descriptor; closed on Dispose.</summary>
+    public PidFd PidFd { get; }
+
+    /// <summary>Completes when the child has exited and has been reaped. Goes on working after Dispose.</summary>
+    public Task<ExitStatus> Exited { get; }
+
+    /// <summary>Starts a child.</summary>
+    /// <exception cref="SyscallException">
+    /// posix_spawn: ENOENT, EACCES, ENOEXEC and whatever else execve(2) says, naming the program; open: the working directory.
+    /// </exception>
+    /// <exception cref="ArgumentException">A descriptor number is below 3 or given twice; a string holds a NUL.</exception>
+    public static ChildProcess Start(ChildProcessStart s)
+    {
+        ArgumentNullException.ThrowIfNull(s);
+        var pid = Spawner.Spawn(s);
+        PidFd? pidFd = null;
+        try
+        {
+            // Until somebody waits for it the number stays the child's, even when it has exited already.
+            pidFd = PidFd.Open(pid);
+            return new ChildProcess(pidFd, pidFd.Duplicate());
+        }
+        catch
+        {
+            pidFd?.Dispose();
+            _ = LibC.kill(pid, LibC.SIGKILL);
+            _ = LibC.waitid(LibC.P_PID, pid, out _, LibC.WEXITED);
+            throw;
+        }
+    }
+
+    /// <summary>Sends a signal.</summary>
+    /// <param name="signal">A signal number (signal(7)).</param>
+    /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>
+    public void Signal(int signal) => PidFd.Signal(signal);
+
+    /// <summary>Closes <see cref="PidFd"/>. Does not end the child: it runs on, and is reaped when it exits.</summary>
+    public ValueTask DisposeAsync()
+    {
+        PidFd.Dispose();
+        return ValueTask.CompletedTask;
+    }
+
+    private static async Task<ExitStatus> ReapAsync(PidFd reaper)
+    {
+        using (reaper)
+        {
+            await reaper.WaitForExitAsync(CancellationToken.None).ConfigureAwait(false);
+            return Reap(reaper);
+        }
+    }
+
+    private static ExitStatus Reap(PidFd reaper)
+    {
+        LibC.siginfo_t info;
+        while (LibC.waitid(LibC.P_PIDFD, reaper, out info, LibC.WEXITED) != 0)
+        {
+            var errno = Marshal.GetLastPInvokeError();
+            if (errno != Errno.EINTR)
+                throw new SyscallException("waitid", $"pid {reaper.Pid}", errno, errno == Errno.ECHILD ? "somebody else reaped the child, or this process ignores SIGCHLD" : null);
+        }
+
+        return info.Code == LibC.CLD_EXITED ? new ExitStatus(info.Status, null) : new ExitStatus(null, info.Status);
+    }
+}

@@ -1,0 +1,112 @@
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using CprSharp.Interop;
+
+namespace CprSharp.Qmp.Protocol;
+
+/// <summary>
+/// Puts messages on a stream socket, whole and in order. A message goes out at once, on the caller's thread, while the socket has room;
+/// otherwise it waits in memory, up to a limit.
+/// </summary>
+internal sealed class MessageWriter
+{
+    private static readonly byte[] s_whiteSpace = " "u8.ToArray();
+
+    private readonly Lock _gate = new();
+    private readonly Socket _socket;
+    private readonly long _maxQueuedBytes;
+    private readonly Action<Exception> _onFailure;
+    private readonly Queue<(ReadOnlyMemory<byte> Data, IReadOnlyList<SafeHandle> Descriptors)> _queue = new();
+    private long _queuedBytes;
+    private bool _flushing;
+    private bool _failed;
+
+    /// <param name="socket">Connected stream socket; not owned.</param>
+    /// <param name="maxQueuedBytes">More than this waiting makes <see cref="Write"/> throw.</param>
+    /// <param name="onFailure">Called once, from another thread, when output that had to wait could not be sent.</param>
+    public MessageWriter(Socket socket, long maxQueuedBytes, Action<Exception> onFailure)
+    {
+        _socket = socket;
+        _maxQueuedBytes = maxQueuedBytes;
+        _onFailure = onFailure;
+    }
+
+    /// <summary>Sends or queues one message. The descriptors must stay open until the message is answered.</summary>
+    /// <exception cref="SocketException">The socket refused, and nothing of this message was sent.</exception>
+    /// <exception cref="QmpConnectionException">The peer does not read, and the limit on waiting output is reached; or the output failed before.</exception>
+    public void Write(ReadOnlyMemory<byte> data, IReadOnlyList<SafeHandle> descriptors)
+    {
+        lock (_gate)
+        {
+            if (_failed) throw new QmpConnectionException(QmpConnectionFailure.Io, "The connection's output has failed.");
+            if (!_flushing)
+            {
+                data = data[SendNow(data.Span, descriptors, out var descriptorsSent)..];
+                if (data.IsEmpty) return;
+                if (descriptorsSent) descriptors = [];
+            }
+
+            if (_queuedBytes + data.Length > _maxQueuedBytes && _queuedBytes > 0)
+                throw new QmpConnectionException(QmpConnectionFailure.OutputOverflow,
+                    $"The peer does not read: {_queuedBytes} bytes of output are waiting, the limit is {_maxQueuedBytes}.");
+            _queuedBytes += data.Length;
+            _queue.Enqueue((data, descriptors));
+            if (_flushing) return;
+            _flushing = true;
+        }
+
+        _ = FlushAsync();
+    }
+
+    private int SendNow(ReadOnlySpan<byte> data, IReadOnlyList<SafeHandle> descriptors, out bool descriptorsSent)
+    {
+        var sent = ScmRights.Send(_socket.SafeHandle, data, descriptors.Count == 0 ? [] : descriptors.ToArray());
+        descriptorsSent = sent > 0;
+        return Math.Max(sent, 0);
+    }
+
+    private async Task FlushAsync()
+    {
+        try
+        {
+            while (TryPeek(out var data, out var descriptors))
+            {
+                while (descriptors.Count > 0)
+                {
+                    // A space between two messages means nothing; its acceptance says that the socket has room again.
+                    await _socket.SendAsync(s_whiteSpace);
+                    data = data[SendNow(data.Span, descriptors, out var descriptorsSent)..];
+                    if (descriptorsSent) descriptors = [];
+                }
+
+                while (!data.IsEmpty) data = data[await _socket.SendAsync(data)..];
+                Dequeue();
+            }
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            lock (_gate)
+            {
+                _failed = true;
+                _queue.Clear();
+            }
+
+            _onFailure(e);
+        }
+    }
+
+    private bool TryPeek(out ReadOnlyMemory<byte> data, out IReadOnlyList<SafeHandle> descriptors)
+    {
+        lock (_gate)
+        {
+            _flushing = _queue.TryPeek(out var head);
+            (data, descriptors) = head;
+            return _flushing;
+        }
+    }
+
+    private void Dequeue()
+    {
+        lock (_gate) _queuedBytes -= _queue.Dequeue().Data.Length;
+    }
+}

@@ -1,0 +1,30 @@
+using System.Text.Json;
+
+namespace CprSharp.Qmp;
+
+/// <summary>An asynchronous event of the VMM (QEMU docs/interop/qmp-spec.rst, "Asynchronous events").</summary>
+/// <param name="Name">The event's name, for example <c>STOP</c>.</param>
+/// <param name="Data">The event's data; an empty object when the event carries none.</param>
+/// <param name="TimestampMicroseconds">Microseconds since the Unix epoch on the VMM's host clock; -1 when the VMM could not read its clock.</param>
+public sealed record QmpEvent(string Name, JsonElement Data, long TimestampMicroseconds)
+{
+    private readonly ReadOnlyMemory<byte> _rawUtf8;
+
+    /// <summary>
+    /// The event as one line of JSON without line end: the received bytes for an event that came from a VMM,
+    /// otherwise composed from the other properties. Sending it on keeps the original timestamp and unknown members.
+    /// </summary>
+    public ReadOnlyMemory<byte> RawUtf8
+    {
+        get => _rawUtf8.IsEmpty ? Protocol.MessageText.Event(Name, Data, TimestampMicroseconds) : _rawUtf8;
+        init => _rawUtf8 = value;
+    }
+
+    /// <summary>The timestamp as a point in time, or null when the VMM could not read its clock.</summary>
+    public DateTimeOffset? Timestamp =>
+        TimestampMicroseconds < 0 ? null : DateTimeOffset.UnixEpoch.AddTicks(TimestampMicroseconds * TimeSpan.TicksPerMicrosecond);
+
+    /// <summary>A new event with the current time, for a server to send.</summary>
+    public static QmpEvent Now(string name, JsonElement data) =>
+        new(name, data, (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond);
+}

@@ -1,0 +1,38 @@
+using System.Collections.Immutable;
+using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Update;
+
+namespace CprSharp.VmmUpdate.Checks;
+
+/// <summary>Everything a check found, and what each engine makes of it.</summary>
+internal sealed record CheckResult(ImmutableArray<Finding> Findings, ImmutableArray<(IUpdateEngine Engine, EngineAssessment Assessment)> Engines)
+{
+    public ImmutableArray<EngineAssessment> Assessments => [.. Engines.Select(e => e.Assessment)];
+}
+
+/// <summary>Looks at a VM and a binary without touching either.</summary>
+internal sealed class VmChecker(IVmHost host)
+{
+    /// <param name="inspection">The VM as it was just read.</param>
+    /// <param name="target">The binary.</param>
+    /// <param name="rehearse">Start the binary once on the VM's real command line with memory of its own. An update does without: its Prepare phase does the same on the real thing.</param>
+    /// <param name="cancellationToken">Cancels.</param>
+    public async Task<CheckResult> CheckAsync(VmInspection inspection, QemuBinary target, bool rehearse, CancellationToken cancellationToken)
+    {
+        var findings = new List<Finding>();
+        findings.AddRange(VmRules.Check(inspection, target));
+        findings.AddRange(DeviceRules.Check(inspection));
+        findings.AddRange(host.SpecFindings);
+        findings.AddRange(HostRules.Check(host, inspection));
+        if (target.HasMachine(inspection.MachineType))
+        {
+            findings.AddRange(await VmStateCheck.RunAsync(inspection, target, cancellationToken));
+            if (rehearse && !findings.Exists(f => f.Severity == Severity.Fail))
+                findings.AddRange(await Rehearsal.RunAsync(host, inspection, target, cancellationToken));
+        }
+
+        return new CheckResult([.. findings], [.. EngineCatalog.Create().Select(e => (e, e.Assess(inspection, target)))]);
+    }
+}

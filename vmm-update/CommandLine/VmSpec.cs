@@ -1,0 +1,179 @@
+using System.Collections.Immutable;
+using System.Text.Json.Serialization;
+
+namespace CprSharp.VmmUpdate.CommandLine;
+
+/// <summary>When an option is on the command line of a VMM of this VM.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<OptionScope>))]
+public enum OptionScope
+{
+    /// <summary>For every VMM.</summary>
+    Always,
+
+    /// <summary>Only for the VMM that starts the guest.</summary>
+    FirstStart,
+
+    /// <summary>Only for a VMM that takes a running guest over.</summary>
+    UpdateTarget,
+}
+
+/// <summary>One option of an updatable VM.</summary>
+/// <param name="Name">Without dashes.</param>
+/// <param name="Value">Argument, <see langword="null"/> for an option without one.</param>
+/// <param name="TargetValue">Argument for the target of an update where it differs from <paramref name="Value"/>.</param>
+/// <param name="Scope">When the option is there.</param>
+public sealed record SpecOption(string Name, string? Value, string? TargetValue = null, OptionScope Scope = OptionScope.Always)
+{
+    internal string Text => Value ?? "";
+
+    /// <inheritdoc/>
+    public override string ToString() => Value is null ? $"-{Name}" : $"-{Name} {Value}";
+}
+
+/// <summary>How much a finding weighs.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<FindingSeverity>))]
+public enum FindingSeverity
+{
+    /// <summary>Works; said because operators ask.</summary>
+    [JsonStringEnumMemberName("pass")]
+    Pass,
+
+    /// <summary>The guest survives an update, something around it is noticed.</summary>
+    [JsonStringEnumMemberName("warn")]
+    Warn,
+
+    /// <summary>The VM cannot be updated as it is.</summary>
+    [JsonStringEnumMemberName("fail")]
+    Fail,
+}
+
+/// <summary>What the command line says about the VM's updatability.</summary>
+/// <param name="Id">Stable name of the kind of finding.</param>
+/// <param name="Severity">How much it weighs.</param>
+/// <param name="Object">Which device, backend or option.</param>
+/// <param name="Evidence">What was seen and what it leads to.</param>
+/// <param name="Fix">What the operator can change, empty when nothing need be.</param>
+public sealed record SpecFinding(string Id, FindingSeverity Severity, string Object, string Evidence, string Fix);
+
+/// <summary>A descriptor that the supervisor creates once, holds for the VM's life, and gives to every VMM of the VM at the same
+/// number.</summary>
+/// <param name="Number">Number in the child.</param>
+[JsonPolymorphic(TypeDiscriminatorPropertyName = "kind")]
+[JsonDerivedType(typeof(GuestRamDescriptor), "guest-ram")]
+[JsonDerivedType(typeof(ListenerDescriptor), "listener")]
+public abstract record HeldDescriptor(int Number);
+
+/// <summary>A memfd that is guest RAM.</summary>
+/// <param name="Number">Number in the child.</param>
+/// <param name="Id">Id of the memory backend.</param>
+/// <param name="Size">Size in bytes.</param>
+/// <param name="HugePageSize">Page size in bytes for a memfd on hugetlbfs, <see langword="null"/> for ordinary pages.</param>
+public sealed record GuestRamDescriptor(int Number, string Id, long Size, long? HugePageSize = null) : HeldDescriptor(Number);
+
+/// <summary>A listening stream socket.</summary>
+/// <param name="Number">Number in the child.</param>
+/// <param name="Chardev">Id of the character device that it belongs to.</param>
+/// <param name="Address">Where it listens.</param>
+public sealed record ListenerDescriptor(int Number, string Chardev, SocketAddress Address) : HeldDescriptor(Number);
+
+/// <summary>Address of a socket.</summary>
+[JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]
+[JsonDerivedType(typeof(UnixAddress), "unix")]
+[JsonDerivedType(typeof(TcpAddress), "tcp")]
+[JsonDerivedType(typeof(DescriptorAddress), "descriptor")]
+public abstract record SocketAddress;
+
+/// <summary>A Unix socket.</summary>
+/// <param name="Path">Path, or name in the abstract namespace.</param>
+/// <param name="Abstract">Whether <paramref name="Path"/> is an abstract name.</param>
+/// <param name="Tight">Whether an abstract name has just its length; else it is padded with NUL to 107 bytes.</param>
+public sealed record UnixAddress(string Path, bool Abstract = false, bool Tight = true) : SocketAddress;
+
+/// <summary>A TCP socket.</summary>
+/// <param name="Host">Host name or address; empty for every interface.</param>
+/// <param name="Port">Port number or service name.</param>
+/// <param name="To">Highest port to try when the ones from <paramref name="Port"/> up are taken.</param>
+/// <param name="Ipv4">Whether IPv4 is wanted; <see langword="null"/> when not said.</param>
+/// <param name="Ipv6">Whether IPv6 is wanted; <see langword="null"/> when not said.</param>
+public sealed record TcpAddress(string Host, string Port, int? To = null, bool? Ipv4 = null, bool? Ipv6 = null) : SocketAddress;
+
+/// <summary>A socket that the caller of the supervisor opened.</summary>
+/// <param name="Number">Its descriptor number in the supervisor.</param>
+public sealed record DescriptorAddress(int Number) : SocketAddress;
+
+/// <summary>A QMP socket that the supervisor serves in QEMU's place.</summary>
+/// <param name="Id">Id of the monitor (or its character device) on the user's command line.</param>
+/// <param name="Address">Where.</param>
+/// <param name="Listen">Whether to listen; else to connect there.</param>
+/// <param name="Wait">Whether QEMU would wait for the first client before it starts the guest (<c>wait=on</c>, QEMU's default).</param>
+/// <param name="Pretty">Whether answers are indented (<c>-qmp-pretty</c>).</param>
+/// <param name="ReconnectMilliseconds">When connecting: after how many milliseconds to try again; 0 for never.</param>
+/// <param name="Arguments">The character device's other options (telnet, tls-creds, …) as QEMU writes them; empty for a plain socket.</param>
+public sealed record ClientSocket(
+    string Id, SocketAddress Address, bool Listen = true, bool Wait = false, bool Pretty = false, long ReconnectMilliseconds = 0,
+    string Arguments = "");
+
+/// <summary>A QMP command to the new VMM after Commit, once the old VMM has exited and its ports are free.</summary>
+/// <param name="Command">Command name.</param>
+/// <param name="Arguments">Arguments, a JSON object.</param>
+/// <param name="Why">What it restores, as a sentence.</param>
+public sealed record AfterCommitAction(string Command, string Arguments, string Why);
+
+/// <summary>A VM as the supervisor starts and updates it, made from an ordinary QEMU command line. Serialisable.</summary>
+public sealed record VmSpec
+{
+    /// <summary>Version of this record's form.</summary>
+    public const int CurrentSchema = 1;
+
+    /// <summary>Version of the form that this one was written in.</summary>
+    public int Schema { get; init; } = CurrentSchema;
+
+    /// <summary>Canonical machine type, never an alias.</summary>
+    public required string MachineType { get; init; }
+
+    /// <summary>Options in the user's order, the machine's first.</summary>
+    public ImmutableArray<SpecOption> Options { get; init; } = [];
+
+    /// <summary>Descriptors that the supervisor creates.</summary>
+    public ImmutableArray<HeldDescriptor> Descriptors { get; init; } = [];
+
+    /// <summary>Numbers of the descriptors that the command line names: the supervisor has them from its own caller, keeps them, and
+    /// gives them to every VMM at the same numbers.</summary>
+    public ImmutableArray<int> InheritedDescriptors { get; init; } = [];
+
+    /// <summary>QMP sockets that the supervisor serves.</summary>
+    public ImmutableArray<ClientSocket> ClientSockets { get; init; } = [];
+
+    /// <summary>What to do on the new VMM after Commit, in order.</summary>
+    public ImmutableArray<AfterCommitAction> AfterCommit { get; init; } = [];
+
+    /// <summary>What was changed on the user's command line, one sentence each.</summary>
+    public ImmutableArray<string> Changes { get; init; } = [];
+
+    /// <summary>What stands in the way of an update, or will be noticed.</summary>
+    public ImmutableArray<SpecFinding> Findings { get; init; } = [];
+
+    /// <summary>Machine properties that the translation added; left out for a binary that does not have them.</summary>
+    public ImmutableArray<string> AddedMachineProperties { get; init; } = [];
+
+    /// <summary>Whether the user asked for <c>-daemonize</c>; the supervisor goes to the background, QEMU does not.</summary>
+    public bool Daemonize { get; init; }
+
+    /// <summary>Where the supervisor writes its process id (<c>-pidfile</c>).</summary>
+    public string? PidFile { get; init; }
+}
+
+/// <summary>Result of a translation.</summary>
+/// <param name="Spec">The VM; <see langword="null"/> when the command line starts none (help, version).</param>
+/// <param name="Arguments">The user's own arguments, to pass to QEMU unchanged when there is no VM.</param>
+public sealed record LaunchTranslation(VmSpec? Spec, ImmutableArray<string> Arguments)
+{
+    /// <summary>Whether the command line starts no VM: QEMU is to be run as it stands.</summary>
+    public bool IsPassthrough => Spec is null;
+}
+
+/// <summary>Source-generated serialisation of <see cref="VmSpec"/>.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(VmSpec))]
+public sealed partial class VmSpecJson : JsonSerializerContext;

@@ -1,0 +1,73 @@
+using System.Text.Json.Nodes;
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Supervision;
+
+namespace CprSharp.VmmUpdate.Engines;
+
+/// <summary>One way to move a guest from a VMM to another on the same host. The orchestrator knows the engines only by this.</summary>
+internal interface IUpdateEngine
+{
+    /// <summary>The name operators use.</summary>
+    string Name { get; }
+
+    /// <summary>Pure: could this engine make the update, and why or why not.</summary>
+    EngineAssessment Assess(VmInspection vm, QemuBinary target);
+
+    /// <summary>What the new VMM's command line needs beyond the VM's own, and the descriptors it names. Called before the process is started.</summary>
+    EngineStart Start(Switchover switchover);
+
+    /// <summary>Brings the new VMM to the point where it answers on QMP with its machine built, while the guest runs on the old one.</summary>
+    Task PrepareAsync(Switchover switchover, System.Net.Sockets.Socket monitor, CancellationToken cancellationToken);
+
+    /// <summary>Asks for the switch-over. From here on the old VMM stops the guest and sends its state.</summary>
+    Task BeginAsync(Switchover switchover, CancellationToken cancellationToken);
+
+    /// <summary>Puts the old VMM's migration settings back to what they were before <see cref="PrepareAsync"/>.</summary>
+    Task RestoreAsync(Switchover switchover, CancellationToken cancellationToken);
+}
+
+/// <summary>What an engine adds to the start of the new VMM. Owns its descriptors until the process is started.</summary>
+/// <param name="Arguments">Added to the command line.</param>
+/// <param name="Descriptors">Given to the process.</param>
+internal sealed record EngineStart(IReadOnlyList<string> Arguments, IReadOnlyList<Memfd.InheritedDescriptor> Descriptors) : IDisposable
+{
+    public void Dispose()
+    {
+        foreach (var descriptor in Descriptors)
+            descriptor.Handle.Dispose();
+    }
+}
+
+/// <summary>The two VMMs of one update and where their sockets are.</summary>
+internal sealed class Switchover(VmDirectory directory, Vmm old, int newGeneration, QemuBinary oldFacts, QemuBinary newFacts)
+{
+    public VmDirectory Directory { get; } = directory;
+
+    public Vmm Old { get; } = old;
+
+    public QemuBinary OldFacts { get; } = oldFacts;
+
+    public QemuBinary NewFacts { get; } = newFacts;
+
+    public int NewGeneration { get; } = newGeneration;
+
+    /// <summary>The new VMM; set once its process exists.</summary>
+    public Vmm New { get => _new ?? throw new InvalidOperationException("the new VMM has not been started"); set => _new = value; }
+
+    public bool HasNew => _new is not null;
+
+    public string MigrationSocket => Directory.MigrationSocket(NewGeneration);
+
+    public string CprSocket => Directory.CprSocket(NewGeneration);
+
+    private Vmm? _new;
+
+    public JsonObject MigrationAddress() => new()
+    {
+        ["transport"] = "socket",
+        ["type"] = "unix",
+        ["path"] = MigrationSocket,
+    };
+}

@@ -1,0 +1,61 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using CprSharp.VmmUpdate.Qemu;
+
+namespace CprSharp.VmmUpdate.Engines;
+
+/// <summary>A VMM's migration capabilities and parameters as they were found, so that an update that fails leaves them as it found them.</summary>
+internal sealed class MigrationSettings
+{
+    private readonly Dictionary<string, bool> _capabilities;
+    private readonly Dictionary<string, JsonNode?> _parameters;
+
+    private MigrationSettings(Dictionary<string, bool> capabilities, Dictionary<string, JsonNode?> parameters)
+    {
+        _capabilities = capabilities;
+        _parameters = parameters;
+    }
+
+    public bool HasCapability(string name) => _capabilities.ContainsKey(name);
+
+    public bool IsOn(string capability) => _capabilities.TryGetValue(capability, out var on) && on;
+
+    public static async Task<MigrationSettings> ReadAsync(Vmm vmm, CancellationToken cancellationToken)
+    {
+        var capabilities = await vmm.ExecuteAsync("query-migrate-capabilities", cancellationToken);
+        var parameters = await vmm.ExecuteAsync("query-migrate-parameters", cancellationToken);
+        return new MigrationSettings(
+            capabilities.EnumerateArray().ToDictionary(c => c.GetProperty("capability").GetString()!, c => c.GetProperty("state").GetBoolean(), StringComparer.Ordinal),
+            parameters.EnumerateObject().ToDictionary(p => p.Name, p => ToNode(p.Value), StringComparer.Ordinal));
+    }
+
+    public static Task SetCapabilitiesAsync(Vmm vmm, IEnumerable<(string Name, bool On)> wanted, CancellationToken cancellationToken)
+    {
+        var list = new JsonArray();
+        foreach (var (name, on) in wanted)
+            list.Add((JsonNode)new JsonObject { ["capability"] = name, ["state"] = on });
+        return vmm.ExecuteAsync("migrate-set-capabilities", new JsonObject { ["capabilities"] = list }, cancellationToken);
+    }
+
+    /// <summary>Sets what is named back to what was read.</summary>
+    public async Task RestoreAsync(Vmm vmm, IEnumerable<string> capabilities, IEnumerable<string> parameters, CancellationToken cancellationToken)
+    {
+        await SetCapabilitiesAsync(vmm, capabilities.Where(_capabilities.ContainsKey).Select(c => (c, _capabilities[c])), cancellationToken);
+        var old = new JsonObject();
+        foreach (var name in parameters)
+        {
+            if (_parameters.TryGetValue(name, out var value))
+                old[name] = value?.DeepClone();
+        }
+
+        if (old.Count > 0)
+            await vmm.ExecuteAsync("migrate-set-parameters", old, cancellationToken);
+    }
+
+    private static JsonNode? ToNode(JsonElement element) => element.ValueKind switch
+    {
+        JsonValueKind.Object => JsonObject.Create(element),
+        JsonValueKind.Array => JsonArray.Create(element),
+        _ => JsonValue.Create(element),
+    };
+}

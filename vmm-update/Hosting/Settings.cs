@@ -1,0 +1,63 @@
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+
+namespace CprSharp.VmmUpdate.Hosting;
+
+/// <summary>Settings from <c>/etc/cprsharp/cprsharp.json</c> and the environment (<c>CPRSHARP__Section__Key</c>), validated before anything is done.</summary>
+internal static class Settings
+{
+    public const string File = "/etc/cprsharp/cprsharp.json";
+
+    public const string EnvironmentPrefix = "CPRSHARP__";
+
+    /// <summary>Services with validated options and logging to standard error.</summary>
+    /// <exception cref="OptionsValidationException">A value is out of range.</exception>
+    public static ServiceProvider Load(string file = File)
+    {
+        IConfigurationRoot configuration;
+        try
+        {
+            configuration = new ConfigurationBuilder()
+                .AddJsonFile(file, optional: true)
+                .AddEnvironmentVariables(EnvironmentPrefix)
+                .Build();
+        }
+        catch (Exception e) when (e is InvalidDataException or FormatException or IOException)
+        {
+            throw new OptionsValidationException("", typeof(UpdateOptions), [$"{file}: {e.InnerException?.Message ?? e.Message}"]);
+        }
+
+        var services = new ServiceCollection();
+        services.AddSingleton<IConfiguration>(configuration);
+        services.AddSingleton<IValidateOptions<UpdateOptions>, UpdateOptionsValidator>();
+        services.AddOptions<UpdateOptions>().Bind(configuration.GetSection(UpdateOptions.Section));
+        services.AddLogging(logging => logging
+            .AddConfiguration(configuration.GetSection("Logging"))
+            .AddSimpleConsole(console =>
+            {
+                console.SingleLine = true;
+                console.TimestampFormat = "yyyy-MM-ddTHH:mm:ss.fffZ ";
+                console.UseUtcTimestamp = true;
+            })
+            .AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace));
+        var provider = services.BuildServiceProvider();
+        try
+        {
+            _ = provider.GetRequiredService<IOptions<UpdateOptions>>().Value;
+            return provider;
+        }
+        catch (Exception e) when (e is OptionsValidationException or InvalidOperationException)
+        {
+            provider.Dispose();
+            if (e is InvalidOperationException)
+                throw new OptionsValidationException(UpdateOptions.Section, typeof(UpdateOptions), [e.Message]);
+            throw;
+        }
+    }
+}
+
+/// <summary>Checks <see cref="UpdateOptions"/> by its annotations.</summary>
+[OptionsValidator]
+internal sealed partial class UpdateOptionsValidator : IValidateOptions<UpdateOptions>;

@@ -1,0 +1,152 @@
+using System.Net.Sockets;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using CprSharp.Memfd;
+using CprSharp.Qmp;
+
+namespace CprSharp.VmmUpdate.Qemu;
+
+/// <summary>One running VMM process with the QMP connection that the supervisor holds to it.</summary>
+/// <remarks>A VM has one of these for most of its life and two during an update. Owns the connection and, where it is our child, the process handle.</remarks>
+internal sealed class Vmm : IAsyncDisposable
+{
+    private readonly ChildProcess? _child;
+
+    private Vmm(int generation, string binary, string qmpPath, PidFd pidFd, ChildProcess? child, QmpClient qmp, string logPath)
+    {
+        Generation = generation;
+        Binary = binary;
+        QmpPath = qmpPath;
+        PidFd = pidFd;
+        _child = child;
+        Qmp = qmp;
+        LogPath = logPath;
+        Exited = child?.Exited ?? ExitOfForeignAsync(pidFd);
+    }
+
+    public int Generation { get; }
+
+    public string Binary { get; }
+
+    public string QmpPath { get; }
+
+    public PidFd PidFd { get; }
+
+    public int Pid => PidFd.Pid;
+
+    public QmpClient Qmp { get; }
+
+    public string LogPath { get; }
+
+    /// <summary>Completes when the process has ended. The status of a process that is not our child is not known.</summary>
+    public Task<ExitStatus> Exited { get; }
+
+    public QemuVersion Version { get; private set; }
+
+    /// <summary>Wraps a process that was just started; its monitor may not answer yet.</summary>
+    public static Vmm FromChild(int generation, string binary, string qmpPath, ChildProcess child, string logPath) =>
+        new(generation, binary, qmpPath, child.PidFd, child, new QmpClient(), logPath);
+
+    /// <summary>Wraps a process that somebody else started.</summary>
+    public static Vmm FromForeign(int generation, string binary, string qmpPath, PidFd pidFd, QmpClient connected, string logPath)
+    {
+        var vmm = new Vmm(generation, binary, qmpPath, pidFd, null, connected, logPath);
+        vmm.ReadVersion();
+        return vmm;
+    }
+
+    /// <summary>Waits for the monitor's greeting. Ends early, with the cause, when the process ends first.</summary>
+    public async Task ConnectAsync(Socket connected, CancellationToken cancellationToken)
+    {
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var connecting = Qmp.ConnectAsync(connected, either.Token);
+        var first = await Task.WhenAny(connecting, Exited);
+        if (first == Exited && !connecting.IsCompletedSuccessfully)
+        {
+            await either.CancelAsync();
+            await ((Task)connecting).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            throw new VmmExitedException(this, await Exited, LogTail());
+        }
+
+        try
+        {
+            await connecting;
+        }
+        catch (Exception e) when (e is QmpConnectionException or IOException && !cancellationToken.IsCancellationRequested)
+        {
+            // A monitor that goes away before its greeting is a process that is about to be reaped.
+            await ((Task)Exited.WaitAsync(TimeSpan.FromSeconds(2), cancellationToken)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (Exited.IsCompletedSuccessfully)
+                throw new VmmExitedException(this, await Exited, LogTail());
+            throw;
+        }
+
+        ReadVersion();
+    }
+
+    public Task<JsonElement> ExecuteAsync(string command, JsonObject? arguments, CancellationToken cancellationToken) =>
+        Qmp.ExecuteAsync(command, arguments, null, cancellationToken);
+
+    public Task<JsonElement> ExecuteAsync(string command, CancellationToken cancellationToken) =>
+        Qmp.ExecuteAsync(command, null, null, cancellationToken);
+
+    public async Task<string> QueryRunStateAsync(CancellationToken cancellationToken) =>
+        (await ExecuteAsync("query-status", cancellationToken)).GetProperty("status").GetString() ?? "";
+
+    /// <summary>Ends the process with SIGKILL and waits until the kernel has released everything it held.</summary>
+    /// <remarks>A clean exit would unlink sockets and run network down-scripts that belong to the VM, not to this process.</remarks>
+    public async Task KillAsync()
+    {
+        if (!Exited.IsCompleted)
+            PidFd.Signal(Signals.Kill);
+        await Exited;
+        await Qmp.DisconnectAsync();
+    }
+
+    /// <summary>The last lines the process wrote to its log, for messages.</summary>
+    public string LogTail()
+    {
+        try
+        {
+            using var stream = new FileStream(LogPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            stream.Seek(-Math.Min(stream.Length, 4096), SeekOrigin.End);
+            using var reader = new StreamReader(stream);
+            var lines = reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+            return string.Join(" | ", lines.TakeLast(3));
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Qmp.DisposeAsync();
+        if (_child is not null)
+            await _child.DisposeAsync();
+        else
+            PidFd.Dispose();
+    }
+
+    private void ReadVersion()
+    {
+        var greeting = Qmp.Greeting ?? throw new InvalidOperationException("connected without a greeting");
+        Version = new QemuVersion(greeting.Major, greeting.Minor, greeting.Micro);
+    }
+
+    private static async Task<ExitStatus> ExitOfForeignAsync(PidFd pidFd)
+    {
+        await pidFd.WaitForExitAsync(CancellationToken.None);
+        return default;
+    }
+}
+
+/// <summary>A VMM ended when it should not have.</summary>
+internal sealed class VmmExitedException(Vmm vmm, ExitStatus status, string logTail)
+    : Exception($"{vmm.Binary} (pid {vmm.Pid}) ended: {status}{(logTail.Length > 0 ? $"; it said: {logTail}" : "")}")
+{
+    public ExitStatus Status { get; } = status;
+
+    public string LogTail { get; } = logTail;
+}

@@ -1,0 +1,70 @@
+using System.Net.Sockets;
+using CprSharp.Memfd;
+using Microsoft.Win32.SafeHandles;
+
+namespace CprSharp.VmmUpdate.Qemu;
+
+/// <summary>What a VMM process is started with.</summary>
+/// <param name="Generation">Number of this VMM in the VM's life, from 1.</param>
+/// <param name="Binary">The executable.</param>
+/// <param name="Arguments">Its command line, without our monitor.</param>
+/// <param name="Descriptors">Descriptors it gets, at fixed numbers.</param>
+/// <param name="Identity">What of another process it takes over; null to inherit from us.</param>
+internal sealed record VmmStart(
+    int Generation,
+    string Binary,
+    IReadOnlyList<string> Arguments,
+    IReadOnlyList<InheritedDescriptor> Descriptors)
+{
+    /// <summary>Environment; null inherits ours.</summary>
+    public IReadOnlyDictionary<string, string>? Environment { get; init; }
+
+    /// <summary>Working directory; null inherits ours.</summary>
+    public string? WorkingDirectory { get; init; }
+
+    /// <summary>Whether the process writes its standard error to the VM's log instead of ours.</summary>
+    public bool LogToFile { get; init; } = true;
+
+    /// <summary>Give it no terminal and no standard input of ours.</summary>
+    public bool Detached { get; init; }
+}
+
+/// <summary>Starts VMM processes with a monitor on a listening socket that is made before the process, so that connecting never races.</summary>
+internal static class VmmLauncher
+{
+    /// <summary>The number at which the VMM finds its monitor's listening socket. Below the numbers of the VM's held descriptors.</summary>
+    public const int MonitorDescriptor = 190;
+
+    /// <summary>The id of the monitor's chardev; hidden from the VM's own clients.</summary>
+    public const string MonitorId = "cprsharp-qmp";
+
+    public static (Vmm Vmm, Socket Monitor) Start(VmmStart start, Supervision.VmDirectory directory)
+    {
+        var qmpPath = directory.MonitorSocket(start.Generation);
+        var logPath = directory.VmmLog(start.Generation);
+        using var listener = UnixSocket.Listen(qmpPath, 4, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        string[] arguments =
+        [
+            .. start.Arguments,
+            "-chardev", $"socket,id={MonitorId},fd={MonitorDescriptor},server=on,wait=off",
+            "-mon", $"chardev={MonitorId},mode=control",
+        ];
+        using var log = start.LogToFile ? OpenLog(logPath) : null;
+        InheritedDescriptor[] descriptors = [.. start.Descriptors, new InheritedDescriptor(listener.SafeHandle, MonitorDescriptor)];
+        var child = ChildProcess.Start(new ChildProcessStart
+        {
+            Path = start.Binary,
+            Arguments = arguments,
+            Environment = start.Environment,
+            WorkingDirectory = start.WorkingDirectory,
+            Descriptors = descriptors,
+            StandardInput = start.Detached ? null : new SafeFileHandle(0, ownsHandle: false),
+            StandardOutput = start.Detached ? log : null,
+            StandardError = log,
+        });
+        return (Vmm.FromChild(start.Generation, start.Binary, qmpPath, child, logPath), UnixSocket.Connect(qmpPath));
+    }
+
+    private static SafeFileHandle OpenLog(string path) =>
+        File.OpenHandle(path, FileMode.Append, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
+}

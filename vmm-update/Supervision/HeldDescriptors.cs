@@ -1,0 +1,159 @@
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using CprSharp.Memfd;
+using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Update;
+using Microsoft.Win32.SafeHandles;
+using GuestMemfd = CprSharp.Memfd.Memfd;
+using SocketAddress = CprSharp.VmmUpdate.CommandLine.SocketAddress;
+
+namespace CprSharp.VmmUpdate.Supervision;
+
+/// <summary>The descriptors that the supervisor holds for the VM's life and gives to each of its VMMs. Owns them.</summary>
+internal sealed class HeldDescriptors : IDisposable
+{
+    private readonly List<InheritedDescriptor> _descriptors;
+    private readonly List<Socket> _sockets;
+
+    private HeldDescriptors(List<InheritedDescriptor> descriptors, List<Socket> sockets)
+    {
+        _descriptors = descriptors;
+        _sockets = sockets;
+    }
+
+    public IReadOnlyList<InheritedDescriptor> All => _descriptors;
+
+    /// <summary>Makes what the spec asks for.</summary>
+    public static HeldDescriptors Create(VmSpec spec)
+    {
+        var held = new HeldDescriptors([], []);
+        try
+        {
+            foreach (var wanted in spec.Descriptors)
+                held.Add(wanted, listen: true);
+            foreach (var number in spec.InheritedDescriptors)
+                held._descriptors.Add(new InheritedDescriptor(Duplicate(number), number));
+            return held;
+        }
+        catch
+        {
+            held.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Takes them back from a VMM that has them, after a supervisor was lost.</summary>
+    public static HeldDescriptors TakeFrom(VmSpec spec, PidFd vmm)
+    {
+        var held = new HeldDescriptors([], []);
+        foreach (var number in spec.Descriptors.Select(d => d.Number).Concat(spec.InheritedDescriptors))
+            held._descriptors.Add(new InheritedDescriptor(vmm.GetDescriptor(number), number));
+        return held;
+    }
+
+    /// <summary>The same numbers and sizes, with nothing of the running VM behind them.</summary>
+    public static HeldDescriptors CreateForRehearsal(VmSpec spec, VmDirectory scratch)
+    {
+        var held = new HeldDescriptors([], []);
+        foreach (var wanted in spec.Descriptors)
+        {
+            // Without huge pages: they are a reservation, and the rehearsal touches next to nothing.
+            held.Add(
+                wanted is GuestRamDescriptor ram ? ram with { HugePageSize = null } : wanted,
+                listen: false,
+                Path.Combine(scratch.Path, string.Create(CultureInfo.InvariantCulture, $"listener-{wanted.Number}")));
+        }
+
+        foreach (var number in spec.InheritedDescriptors)
+            held._descriptors.Add(new InheritedDescriptor(Duplicate(number), number));
+        return held;
+    }
+
+    public void AddRam(GuestRamDescriptor ram) => Add(ram, listen: true);
+
+    public void Dispose()
+    {
+        foreach (var descriptor in _descriptors)
+            descriptor.Handle.Dispose();
+        foreach (var socket in _sockets)
+            socket.Dispose();
+    }
+
+    private void Add(HeldDescriptor wanted, bool listen, string? standIn = null)
+    {
+        switch (wanted)
+        {
+            case GuestRamDescriptor ram:
+                var memfd = GuestMemfd.Create($"cprsharp-{ram.Id}", ram.Size, new MemfdOptions { HugePageSize = ram.HugePageSize, Seals = Seals.Shrink | Seals.Grow | Seals.Seal });
+                _descriptors.Add(new InheritedDescriptor(memfd, ram.Number));
+                break;
+            case ListenerDescriptor listener:
+                var socket = listen ? Listen(listener.Address) : UnixSocket.Listen(standIn!, 1);
+                _sockets.Add(socket);
+                _descriptors.Add(new InheritedDescriptor(socket.SafeHandle, listener.Number));
+                break;
+        }
+    }
+
+    internal static Socket Listen(SocketAddress address)
+    {
+        switch (address)
+        {
+            case UnixAddress { Abstract: false } unix:
+                return UnixSocket.Listen(unix.Path, 16, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            case UnixAddress unix:
+                var name = "\0" + (unix.Tight ? unix.Path : unix.Path.PadRight(107, '\0'));
+                var local = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                local.Bind(new UnixDomainSocketEndPoint(name));
+                local.Listen(16);
+                return local;
+            case TcpAddress tcp:
+                return ListenTcp(tcp);
+            default:
+                throw new UpdateException("listener", $"cannot listen on {address}", "use a unix or tcp socket");
+        }
+    }
+
+    private static Socket ListenTcp(TcpAddress tcp)
+    {
+        var host = string.IsNullOrEmpty(tcp.Host)
+            ? (tcp.Ipv4 == true && tcp.Ipv6 != true ? IPAddress.Any : IPAddress.IPv6Any)
+            : Dns.GetHostAddresses(tcp.Host).FirstOrDefault() ?? throw new UpdateException("listener", $"host '{tcp.Host}' has no address", "name an address of this host");
+        if (!int.TryParse(tcp.Port, NumberStyles.None, CultureInfo.InvariantCulture, out var port))
+            throw new UpdateException("listener", $"'{tcp.Port}' is not a port number", "give the port as a number");
+
+        for (var candidate = port; ; candidate++)
+        {
+            var socket = new Socket(host.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+            try
+            {
+                socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
+                if (host.Equals(IPAddress.IPv6Any))
+                    socket.DualMode = tcp.Ipv4 != false;
+                socket.Bind(new IPEndPoint(host, candidate));
+                socket.Listen(16);
+                return socket;
+            }
+            catch (SocketException e)
+            {
+                socket.Dispose();
+                if (candidate >= (tcp.To ?? port))
+                    throw new UpdateException("listener", $"cannot listen on {host} port {port}{(tcp.To is { } to ? $" to {to}" : "")}: {e.Message}", "free the port or choose another", e);
+            }
+        }
+    }
+
+    private static SafeFileHandle Duplicate(int number)
+    {
+        using var self = PidFd.Open(Environment.ProcessId);
+        try
+        {
+            return self.GetDescriptor(number);
+        }
+        catch (SyscallException e)
+        {
+            throw new UpdateException("descriptor-missing", $"the command line names descriptor {number}, which the supervisor was not given: {e.Message}", "pass it, or remove the option", e);
+        }
+    }
+}

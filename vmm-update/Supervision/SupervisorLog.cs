@@ -1,0 +1,35 @@
+using CprSharp.VmmUpdate.Reporting;
+using Microsoft.Extensions.Logging;
+
+namespace CprSharp.VmmUpdate.Supervision;
+
+/// <summary>What a supervisor logs.</summary>
+internal static partial class SupervisorLog
+{
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Name} started: QEMU {Version} (pid {Pid}), QMP on {Socket}")]
+    public static partial void Started(ILogger logger, string name, string version, int pid, string socket);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Name} taken over: QEMU {Version} (pid {Pid}), QMP on {Socket}")]
+    public static partial void TakenOver(ILogger logger, string name, string version, int pid, string socket);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "update {From} -> {To} with engine {Engine}: {Outcome}, pause {PauseMs} ms {Error}")]
+    public static partial void UpdateEnded(ILogger logger, UpdateOutcome outcome, string from, string to, string? engine, double? pauseMs, string? error);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "fault points armed: {Faults}")]
+    public static partial void FaultsArmed(ILogger logger, string faults);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "the update's report could not be written to {File}")]
+    public static partial void HistoryNotWritten(ILogger logger, string file, Exception exception);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Name} ended: {Status}")]
+    public static partial void Ended(ILogger logger, string name, string status);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "client {Client}: {Problem}")]
+    public static partial void ClientTrouble(ILogger logger, string client, string problem);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the connection to the VMM broke ({Problem}); connecting anew")]
+    public static partial void Reconnecting(ILogger logger, string problem);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "recovery: {What}")]
+    public static partial void Recovered(ILogger logger, string what);
+}

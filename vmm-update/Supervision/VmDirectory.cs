@@ -1,0 +1,74 @@
+using System.Text.RegularExpressions;
+
+namespace CprSharp.VmmUpdate.Supervision;
+
+/// <summary>The names of a VM's files. One directory per VM, mode 0700.</summary>
+internal sealed partial class VmDirectory
+{
+    public VmDirectory(string stateDirectory, string name)
+    {
+        ValidateName(name);
+        Name = name;
+        Path = System.IO.Path.Combine(stateDirectory, name);
+    }
+
+    public string Name { get; }
+
+    public string Path { get; }
+
+    /// <summary>The VM's QMP socket, served by the supervisor.</summary>
+    public string QmpSocket => In("qmp.sock");
+
+    /// <summary>What runs and how it is to be started again.</summary>
+    public string Record => In("vm.json");
+
+    /// <summary>The update that is under way; absent when none is.</summary>
+    public string UpdateJournal => In("update.json");
+
+    /// <summary>One report per line, oldest first.</summary>
+    public string History => In("history.jsonl");
+
+    /// <summary>Locked for as long as a supervisor lives.</summary>
+    public string Lock => In("lock");
+
+    public string SupervisorLog => In("supervisor.log");
+
+    public string MonitorSocket(int generation) => In($"vmm-{generation}.qmp");
+
+    public string VmmLog(int generation) => In($"vmm-{generation}.log");
+
+    /// <summary>Where device state goes from the old to the new VMM.</summary>
+    public string MigrationSocket(int generation) => In($"vmm-{generation}.main");
+
+    /// <summary>The cpr channel: descriptors go from the old to the new VMM.</summary>
+    public string CprSocket(int generation) => In($"vmm-{generation}.cpr");
+
+    public bool Exists => Directory.Exists(Path);
+
+    public void Create()
+    {
+        Directory.CreateDirectory(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        File.SetUnixFileMode(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+    }
+
+    /// <summary>Removes the sockets of one VMM. Its log stays until the VM's directory goes.</summary>
+    public void RemoveSockets(int generation)
+    {
+        File.Delete(MonitorSocket(generation));
+        File.Delete(MigrationSocket(generation));
+        File.Delete(CprSocket(generation));
+    }
+
+    /// <summary>A VM name is a file name: letters, digits, and <c>. _ - +</c>, not starting with a dot or dash, at most 64 characters.</summary>
+    /// <exception cref="ArgumentException">The name is not one.</exception>
+    public static void ValidateName(string name)
+    {
+        if (!NamePattern().IsMatch(name))
+            throw new ArgumentException($"'{name}' is not a VM name: use 1 to 64 letters, digits, '.', '_', '-' or '+', beginning with a letter or digit");
+    }
+
+    [GeneratedRegex("^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$", RegexOptions.CultureInvariant, 1000)]
+    private static partial Regex NamePattern();
+
+    private string In(string file) => System.IO.Path.Combine(Path, file);
+}

@@ -1,0 +1,202 @@
+using System.Collections.Concurrent;
+using System.Net.Sockets;
+using System.Text.Json.Nodes;
+using CprSharp.Memfd;
+using CprSharp.Qmp;
+using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Update;
+
+namespace CprSharp.VmmUpdate.Supervision;
+
+/// <summary>Supervises one VM: holds its descriptors, its VMM, and the record of both.</summary>
+internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
+{
+    private readonly HeldDescriptors _held;
+    private readonly ClientGate _gate;
+    private readonly ConcurrentDictionary<string, QemuBinary> _facts = new(StringComparer.Ordinal);
+    private readonly Lock _recordLock = new();
+    private VmRecord _record;
+
+    private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm current)
+    {
+        Directory = directory;
+        _record = record;
+        _held = held;
+        Current = current;
+        _gate = new ClientGate();
+    }
+
+    public VmDirectory Directory { get; }
+
+    public Vmm Current { get; private set; }
+
+    public VmRecord Record
+    {
+        get
+        {
+            lock (_recordLock)
+                return _record;
+        }
+    }
+
+    public ClientGate Gate => _gate;
+
+    /// <summary>Raised after the guest has moved to another VMM.</summary>
+    public event Action<Vmm>? Switched;
+
+    public IReadOnlyList<InheritedDescriptor> HeldDescriptors => _held.All;
+
+    public IReadOnlyList<Finding> SpecFindings =>
+        [.. Record.Spec.Findings.Select(f => new Finding(f.Id, (Severity)f.Severity, f.Object, f.Evidence, f.Fix))];
+
+    /// <summary>Starts a VM: makes its memory and listeners, then its first VMM.</summary>
+    public static async Task<VmSupervisor> StartAsync(
+        VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, CancellationToken cancellationToken)
+    {
+        var held = Supervision.HeldDescriptors.Create(spec);
+        Vmm? vmm = null;
+        try
+        {
+            var start = new VmmStart(1, facts.Path, spec.RenderFirstStart(), held.All) { Detached = detached, LogToFile = detached };
+            (vmm, var monitor) = VmmLauncher.Start(start, directory);
+            using (monitor)
+                await vmm.ConnectAsync(monitor, cancellationToken);
+            var record = new VmRecord
+            {
+                Name = directory.Name,
+                Spec = spec,
+                Binary = facts.Path,
+                Version = vmm.Version.ToString(),
+                Generation = 1,
+                Pid = vmm.Pid,
+                StartTicks = ProcFs.StartTimeTicks(vmm.Pid),
+                QmpPath = vmm.QmpPath,
+                SupervisorPid = Environment.ProcessId,
+                Detached = detached,
+                WorkingDirectory = Environment.CurrentDirectory,
+            };
+            var supervisor = new VmSupervisor(directory, record, held, vmm);
+            supervisor._facts[Identity(facts.Path)] = facts;
+            supervisor.SaveRecord();
+            return supervisor;
+        }
+        catch
+        {
+            if (vmm is not null)
+            {
+                await vmm.KillAsync();
+                await vmm.DisposeAsync();
+            }
+
+            held.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Takes over a VMM that is already running.</summary>
+    public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm vmm)
+    {
+        var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, vmm);
+        supervisor.SaveRecord();
+        return supervisor;
+    }
+
+    public IReadOnlyList<string> TargetArguments(QemuBinary binary) => Record.Spec.RenderTarget(binary.ToFacts());
+
+    public IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch) =>
+        Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All;
+
+    public (Vmm Vmm, Socket Monitor) StartVmm(int generation, QemuBinary binary, EngineStart engine)
+    {
+        var record = Record;
+        return VmmLauncher.Start(
+            new VmmStart(generation, binary.Path, [.. TargetArguments(binary), "-S", .. engine.Arguments], [.. HeldDescriptors, .. engine.Descriptors])
+            {
+                Detached = record.Detached,
+                WorkingDirectory = record.WorkingDirectory,
+            },
+            Directory);
+    }
+
+    public Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken) =>
+        ProcessMatcher.MatchAsync(Current, fresh, cancellationToken);
+
+    public Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken) => _gate.HoldChangesAsync(cancellationToken);
+
+    public void HoldClients() => _gate.HoldAll();
+
+    public void ReleaseClients() => _gate.ReleaseAll();
+
+    public void Switch(Vmm fresh)
+    {
+        var before = Current;
+        Current = fresh;
+        UpdateRecord(r => r with
+        {
+            PreviousBinary = before.Binary,
+            Binary = fresh.Binary,
+            Version = fresh.Version.ToString(),
+            Generation = fresh.Generation,
+            Pid = fresh.Pid,
+            StartTicks = ProcFs.StartTimeTicks(fresh.Pid),
+            QmpPath = fresh.QmpPath,
+        });
+        Switched?.Invoke(fresh);
+    }
+
+    public async Task<IReadOnlyList<Finding>> AfterCommitAsync(Vmm fresh, CancellationToken cancellationToken)
+    {
+        var findings = new List<Finding>();
+        foreach (var action in Record.Spec.AfterCommit)
+        {
+            try
+            {
+                await fresh.ExecuteAsync(action.Command, JsonNode.Parse(action.Arguments)?.AsObject(), cancellationToken);
+            }
+            catch (QmpException e)
+            {
+                findings.Add(Finding.Warn("after-commit", action.Command, $"{action.Why}: {e.Description}", "do it by hand on the monitor"));
+            }
+        }
+
+        return findings;
+    }
+
+    public void UpdateRecord(Func<VmRecord, VmRecord> change)
+    {
+        lock (_recordLock)
+            _record = change(_record);
+    }
+
+    public void SaveRecord() => VmFiles.Write(Directory, Record);
+
+    public void SaveJournal(UpdateJournal? journal) => VmFiles.Write(Directory, journal);
+
+    public async Task<QemuBinary> FactsAsync(string binary, CancellationToken cancellationToken)
+    {
+        var identity = Identity(binary);
+        if (_facts.TryGetValue(identity, out var known))
+            return known;
+
+        var facts = await BinaryProbe.ProbeAsync(binary, _ => Record.Spec.MachineType, cancellationToken);
+        _facts[identity] = facts;
+        return facts;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Current.DisposeAsync();
+        _held.Dispose();
+    }
+
+    /// <summary>A binary that was replaced on disk under its name is another binary.</summary>
+    private static string Identity(string path)
+    {
+        var file = new FileInfo(path);
+        return file.Exists ? $"{path}|{file.Length}|{file.LastWriteTimeUtc.Ticks}" : path;
+    }
+}

@@ -1,0 +1,59 @@
+using CprSharp.Memfd;
+using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Supervision;
+
+namespace CprSharp.VmmUpdate.Update;
+
+/// <summary>What an update needs of whoever supervises the VM.</summary>
+internal interface IVmHost
+{
+    VmDirectory Directory { get; }
+
+    /// <summary>The VMM that runs the guest.</summary>
+    Vmm Current { get; }
+
+    /// <summary>The command line of the VMM an update goes to, from the VM as it is now.</summary>
+    IReadOnlyList<string> TargetArguments(QemuBinary binary);
+
+    /// <summary>The descriptors that every VMM of this VM gets.</summary>
+    IReadOnlyList<InheritedDescriptor> HeldDescriptors { get; }
+
+    /// <summary>Descriptors like <see cref="HeldDescriptors"/>, of the same numbers and sizes, that have nothing to do with the running VM.</summary>
+    IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch);
+
+    /// <summary>What the VM's command line says about its updates.</summary>
+    IReadOnlyList<Finding> SpecFindings { get; }
+
+    /// <summary>Starts a VMM for this VM with what the current one has of user, limits, cgroup and the like.</summary>
+    (Vmm Vmm, System.Net.Sockets.Socket Monitor) StartVmm(int generation, QemuBinary binary, EngineStart engine);
+
+    /// <summary>Gives the new VMM the scheduling, CPU affinity, limits and cgroup of the current one, as they are now.</summary>
+    Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken);
+
+    /// <summary>Holds back clients' commands that could change the machine, until disposed. Queries go on.</summary>
+    Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken);
+
+    /// <summary>Holds back all clients' commands and the events of the switch-over, until <see cref="ReleaseClients"/>.</summary>
+    void HoldClients();
+
+    /// <summary>Lets clients go on, on <see cref="Current"/>.</summary>
+    void ReleaseClients();
+
+    /// <summary>The guest now runs on this VMM.</summary>
+    void Switch(Vmm fresh);
+
+    /// <summary>Actions that the new VMM can take only once the old one has let go of a port or a path.</summary>
+    Task<IReadOnlyList<Finding>> AfterCommitAsync(Vmm fresh, CancellationToken cancellationToken);
+
+    /// <summary>Writes the record of what runs. Called outside the pause.</summary>
+    void SaveRecord();
+
+    /// <summary>Notes durably that an update is under way, or (null) that none is.</summary>
+    void SaveJournal(UpdateJournal? journal);
+
+    /// <summary>Facts of a binary, cached by its identity on disk.</summary>
+    Task<QemuBinary> FactsAsync(string binary, CancellationToken cancellationToken);
+}

@@ -1,0 +1,96 @@
+using System.Text.Json;
+using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Qemu;
+
+namespace CprSharp.VmmUpdate.Update;
+
+/// <summary>What both VMMs report while the guest moves, as tasks that complete the moment the event is read.</summary>
+/// <remarks>Subscribes at once, so that nothing that is asked for afterwards can be missed.</remarks>
+internal sealed class SwitchoverWatch : IAsyncDisposable
+{
+    private readonly List<(QmpEventSubscription Subscription, Task Pump)> _pumps = [];
+    private readonly TaskCompletionSource<long> _oldStopped = new();
+    private readonly TaskCompletionSource<string> _oldFinished = new();
+    private readonly TaskCompletionSource<string> _newFinished = new();
+    private readonly TaskCompletionSource<long> _newResumed = new();
+    private long _oldResumed;
+
+    /// <summary>STOP of the old VMM: its timestamp in microseconds.</summary>
+    public Task<long> OldStopped => _oldStopped.Task;
+
+    /// <summary>The old VMM's migration has ended: <c>completed</c>, <c>failed</c> or <c>cancelled</c>.</summary>
+    public Task<string> OldFinished => _oldFinished.Task;
+
+    /// <summary>The new VMM's migration has ended: <c>completed</c> or <c>failed</c>.</summary>
+    public Task<string> NewFinished => _newFinished.Task;
+
+    /// <summary>RESUME of the new VMM: its timestamp in microseconds.</summary>
+    public Task<long> NewResumed => _newResumed.Task;
+
+    /// <summary>Timestamp of the old VMM's last RESUME in microseconds; 0 when there was none.</summary>
+    public long OldResumed => Interlocked.Read(ref _oldResumed);
+
+    public void WatchOld(Vmm old) => Pump(old, e =>
+    {
+        switch (e.Name)
+        {
+            case "STOP":
+                _oldStopped.TrySetResult(e.TimestampMicroseconds);
+                break;
+            case "RESUME":
+                Interlocked.Exchange(ref _oldResumed, e.TimestampMicroseconds);
+                break;
+            case "MIGRATION" when Ended(e) is { } status:
+                _oldFinished.TrySetResult(status);
+                break;
+        }
+    });
+
+    public void WatchNew(Vmm fresh) => Pump(fresh, e =>
+    {
+        switch (e.Name)
+        {
+            case "RESUME":
+                _newResumed.TrySetResult(e.TimestampMicroseconds);
+                break;
+            case "MIGRATION" when Ended(e) is { } status:
+                _newFinished.TrySetResult(status);
+                break;
+        }
+    });
+
+    /// <summary>Waits until every event that the ended VMM still had in its stream has been read.</summary>
+    public Task DrainAsync() => Task.WhenAll(_pumps.Select(p => p.Pump));
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var (subscription, _) in _pumps)
+            subscription.Dispose();
+        await DrainAsync();
+    }
+
+    private void Pump(Vmm vmm, Action<QmpEvent> seen)
+    {
+        var subscription = vmm.Qmp.Subscribe("STOP", "RESUME", "MIGRATION");
+        _pumps.Add((subscription, Read()));
+
+        async Task Read()
+        {
+            try
+            {
+                await foreach (var e in subscription)
+                    seen(e);
+            }
+            catch (Exception e) when (e is QmpConnectionException or ObjectDisposedException or OperationCanceledException)
+            {
+                // The end of the connection is seen, with its cause, by whoever executes a command or waits for the process.
+            }
+        }
+    }
+
+    private static string? Ended(QmpEvent e) =>
+        e.Data.ValueKind == JsonValueKind.Object && e.Data.TryGetProperty("status", out var status)
+            && status.GetString() is "completed" or "failed" or "cancelled"
+            ? e.Data.GetProperty("status").GetString()
+            : null;
+}

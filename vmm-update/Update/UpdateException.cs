@@ -1,0 +1,11 @@
+namespace CprSharp.VmmUpdate.Update;
+
+/// <summary>An update cannot go on. Carries what the report says about it.</summary>
+public sealed class UpdateException(string code, string message, string fix, Exception? inner = null) : Exception(message, inner)
+{
+    /// <summary>Stable identifier of the cause.</summary>
+    public string Code { get; } = code;
+
+    /// <summary>What the operator can change.</summary>
+    public string Fix { get; } = fix;
+}

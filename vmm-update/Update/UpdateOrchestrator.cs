@@ -1,0 +1,384 @@
+using System.Collections.Immutable;
+using CprSharp.Memfd;
+using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Checks;
+using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Hosting;
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Planning;
+using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
+using Microsoft.Extensions.Logging;
+
+namespace CprSharp.VmmUpdate.Update;
+
+/// <summary>Takes one VM through the phases of an update, and back when anything fails.</summary>
+/// <remarks>
+/// Invariant: the new VMM runs the guest only after <see cref="CommitAsync"/> sent <c>cont</c>, which it does only after the old VMM
+/// reported <c>completed</c> and so can no longer resume by itself. The old VMM is given the guest back only after the new one is dead
+/// and its event stream, read to the end, held no RESUME.
+/// </remarks>
+internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions options, ILogger logger, Action<UpdatePhase>? entered = null)
+{
+    private readonly PhaseClock _clock = new(entered);
+    private readonly DateTimeOffset _started = DateTimeOffset.UtcNow;
+    private readonly List<Finding> _findings = [];
+    private FaultPlan _faults = FaultPlan.None;
+    private bool _wasRunning;
+
+    public async Task<UpdateReport> RunAsync(UpdateRequest request, CancellationToken cancellationToken)
+    {
+        _faults = request.Faults;
+        var old = host.Current;
+        var report = new UpdateReport
+        {
+            Vm = host.Directory.Name,
+            Outcome = UpdateOutcome.Failed,
+            Started = _started,
+            From = new VmmEnd(old.Version.ToString(), old.Binary, old.Pid),
+            To = new VmmEnd("", request.To, 0),
+        };
+        UpdatePlan? plan = null;
+        VmInspection inspection;
+        QemuBinary target;
+        IDisposable hold;
+        try
+        {
+            _clock.Enter(UpdatePhase.Inspect);
+            await _faults.HitAsync(FaultPoint.InspectBegin, cancellationToken);
+            using var deadline = Deadline(TimeSpan.FromSeconds(options.PrepareDeadlineSeconds), cancellationToken);
+            hold = await host.HoldChangesAsync(deadline.Token);
+            try
+            {
+                target = await host.FactsAsync(request.To, deadline.Token);
+                report = report with { To = report.To with { Version = target.Version.ToString() } };
+                inspection = await VmInspector.InspectAsync(old, await host.FactsAsync(old.Binary, deadline.Token), deadline.Token);
+                var check = await new VmChecker(host).CheckAsync(inspection, target, rehearse: false, deadline.Token);
+                _wasRunning = inspection.RunState == "running";
+
+                _clock.Enter(UpdatePhase.Plan);
+                _findings.AddRange(check.Findings);
+                plan = UpdatePlanner.Plan(request, check);
+                report = report with { Engine = plan.Engine?.Name };
+                await _faults.HitAsync(FaultPoint.PlanMade, deadline.Token);
+            }
+            catch
+            {
+                hold.Dispose();
+                throw;
+            }
+        }
+        catch (UpdateException e) when (e.Code.StartsWith("binary-", StringComparison.Ordinal))
+        {
+            _findings.Add(Finding.Fail(e.Code, request.To, e.Message, e.Fix));
+            return Finish(report with { Outcome = UpdateOutcome.Refused, Error = new ReportError(e.Code, e.Message, e.Fix) });
+        }
+        catch (Exception e)
+        {
+            return Finish(report with { Error = Describe(e, cancellationToken, "the guest was not touched") });
+        }
+
+        using (hold)
+        {
+            if (plan.Engine is null)
+                return Finish(report with { Outcome = UpdateOutcome.Refused, Error = plan.Refusal });
+            if (request.DryRun)
+                return Finish(report with { Outcome = UpdateOutcome.Planned });
+
+            return await SwitchAsync(report, plan.Engine, old, inspection, target, cancellationToken);
+        }
+    }
+
+    private async Task<UpdateReport> SwitchAsync(
+        UpdateReport report, IUpdateEngine engine, Vmm old, VmInspection inspection, QemuBinary target, CancellationToken cancellationToken)
+    {
+        var switchover = new Switchover(host.Directory, old, old.Generation + 1, inspection.Facts, target);
+        await using var watch = new SwitchoverWatch();
+        watch.WatchOld(old);
+        try
+        {
+            _clock.Enter(UpdatePhase.Prepare);
+            using var deadline = Deadline(TimeSpan.FromSeconds(options.PrepareDeadlineSeconds), cancellationToken);
+            await PrepareAsync(switchover, engine, inspection, watch, deadline.Token);
+            report = report with { To = report.To with { Pid = switchover.New.Pid } };
+        }
+        catch (Exception e)
+        {
+            var refused = e is UpdateException { Code: "topology" or "start-refused" };
+            if (refused)
+                _findings.Add(Finding.Fail(((UpdateException)e).Code, switchover.NewFacts.Path, e.Message, ((UpdateException)e).Fix));
+            var error = Describe(e, cancellationToken, "the guest was not paused");
+            return await RollBackAsync(report with { Error = error }, switchover, engine, watch, refused ? UpdateOutcome.Refused : UpdateOutcome.Failed);
+        }
+
+        // From here on the operator's Ctrl-C no longer cancels: what was begun is finished, one way or the other.
+        host.HoldClients();
+        using var pause = new CancellationTokenSource(options.PauseDeadlineMs);
+        try
+        {
+            _clock.Enter(UpdatePhase.Pause);
+            await _faults.HitAsync(FaultPoint.PauseBegin, pause.Token);
+            await engine.BeginAsync(switchover, pause.Token);
+            await _faults.HitAsync(FaultPoint.TransferBegin, pause.Token);
+            if (_wasRunning)
+                await FirstOfAsync(watch.OldStopped, watch.OldFinished, switchover, pause.Token);
+
+            _clock.Enter(UpdatePhase.Transfer);
+            await TransferAsync(switchover, watch, pause.Token);
+
+            _clock.Enter(UpdatePhase.Verify);
+            await _faults.HitAsync(FaultPoint.TransferEnd, pause.Token);
+
+            _clock.Enter(UpdatePhase.Commit);
+            await _faults.HitAsync(FaultPoint.CommitBegin, pause.Token);
+            await CommitAsync(switchover, watch, pause.Token);
+        }
+        catch (Exception e)
+        {
+            return await RollBackAsync(
+                report with { Error = Describe(e, CancellationToken.None, "the pause had begun") }, switchover, engine, watch, UpdateOutcome.Failed);
+        }
+
+        host.Switch(switchover.New);
+        host.ReleaseClients();
+        report = report with
+        {
+            Outcome = UpdateOutcome.Updated,
+            PauseMs = _wasRunning ? PauseMs(await watch.OldStopped, await watch.NewResumed) : null,
+        };
+        await RetireAsync(switchover, engine);
+        return Finish(report);
+    }
+
+    private async Task PrepareAsync(
+        Switchover switchover, IUpdateEngine engine, VmInspection inspection, SwitchoverWatch watch, CancellationToken cancellationToken)
+    {
+        await _faults.HitAsync(FaultPoint.PrepareSpawn, cancellationToken);
+        System.Net.Sockets.Socket monitor;
+        using (var start = engine.Start(switchover))
+            (switchover.New, monitor) = host.StartVmm(switchover.NewGeneration, switchover.NewFacts, start);
+        using var monitorOwner = monitor;
+        host.SaveJournal(new UpdateJournal(
+            UpdateJournal.CurrentSchema,
+            engine.Name,
+            switchover.Old.Generation,
+            switchover.NewGeneration,
+            switchover.New.Pid,
+            ProcFs.StartTimeTicks(switchover.New.Pid),
+            switchover.NewFacts.Path,
+            _wasRunning));
+        await _faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
+        try
+        {
+            await engine.PrepareAsync(switchover, monitor, cancellationToken);
+        }
+        catch (VmmExitedException e) when (e.Status.Code is not null)
+        {
+            throw new UpdateException("start-refused", e.Message, "the new VMM does not accept this VM's command line: see what it said", e);
+        }
+
+        watch.WatchNew(switchover.New);
+        await _faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
+        var built = await VmInspector.InspectAsync(switchover.New, switchover.NewFacts, cancellationToken);
+        TopologyComparer.Require(inspection, built);
+        _findings.AddRange(await host.MatchProcessAsync(switchover.New, cancellationToken));
+        await _faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
+    }
+
+    private static async Task TransferAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
+    {
+        var old = await FirstOfAsync(watch.OldFinished, watch.NewFinished, switchover, cancellationToken);
+        if (old is not null && old != "completed")
+            throw new UpdateException("transfer-failed", $"the old VMM reported the transfer as {old}: {await MigrationErrorAsync(switchover.Old)}", "see the VMM's log");
+
+        if (await watch.NewFinished.WaitAsync(cancellationToken) is var loaded && loaded != "completed")
+            throw new UpdateException("load-failed", $"the new VMM could not load the state ({loaded}): {switchover.New.LogTail()}", "see the VMM's log");
+        if (await FirstOfAsync(watch.OldFinished, null, switchover, cancellationToken) is var sent && sent != "completed")
+            throw new UpdateException("transfer-failed", $"the old VMM reported the transfer as {sent}: {await MigrationErrorAsync(switchover.Old)}", "see the VMM's log");
+    }
+
+    private async Task CommitAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
+    {
+        if (!_wasRunning)
+        {
+            if (await switchover.New.QueryRunStateAsync(cancellationToken) is var state && state != "paused")
+                throw new UpdateException("verify", $"the new VMM is '{state}' where 'paused' was expected", "see the VMM's log");
+            return;
+        }
+
+        var resumed = switchover.New.ExecuteAsync("cont", cancellationToken);
+        await resumed;
+        await watch.NewResumed.WaitAsync(cancellationToken);
+    }
+
+    /// <summary>Waits for one event, unless the other comes first, the new VMM ends, or time is up.</summary>
+    private static async Task<T?> FirstOfAsync<T>(Task<T> wanted, Task<string>? ending, Switchover switchover, CancellationToken cancellationToken)
+    {
+        var exited = switchover.New.Exited;
+        var first = await Task.WhenAny([wanted, exited, .. ending is null ? Array.Empty<Task>() : [ending]]).WaitAsync(cancellationToken);
+        if (first == wanted || wanted.IsCompleted)
+            return await wanted;
+        if (first == exited)
+            throw new VmmExitedException(switchover.New, await exited, switchover.New.LogTail());
+        return default;
+    }
+
+    /// <summary>The guest runs on the new VMM. Nothing here may undo that: what goes wrong becomes a finding.</summary>
+    private async Task RetireAsync(Switchover switchover, IUpdateEngine engine)
+    {
+        _ = engine;
+        _clock.Enter(UpdatePhase.Retire);
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
+        await NoteAsync("commit-end", () => _faults.HitAsync(FaultPoint.CommitEnd, deadline.Token).AsTask());
+        await NoteAsync("retire", () => _faults.HitAsync(FaultPoint.RetireBegin, deadline.Token).AsTask());
+        await NoteAsync("retire", async () =>
+        {
+            await switchover.Old.KillAsync();
+            await switchover.Old.DisposeAsync();
+            host.Directory.RemoveSockets(switchover.Old.Generation);
+        });
+        await NoteAsync("after-commit", async () => _findings.AddRange(await host.AfterCommitAsync(switchover.New, deadline.Token)));
+        await NoteAsync("retire", () => _faults.HitAsync(FaultPoint.RetireEnd, deadline.Token).AsTask());
+        await NoteAsync("record", () =>
+        {
+            host.SaveRecord();
+            host.SaveJournal(null);
+            return Task.CompletedTask;
+        });
+
+        async Task NoteAsync(string id, Func<Task> step)
+        {
+            try
+            {
+                await step();
+            }
+            catch (Exception e)
+            {
+                LogRetireTrouble(id, e);
+                _findings.Add(Finding.Warn(id, host.Directory.Name, $"the guest runs on the new VMM, but: {e.Message}", "see the supervisor's log"));
+            }
+        }
+    }
+
+    private async Task<UpdateReport> RollBackAsync(
+        UpdateReport report, Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch, UpdateOutcome unpaused)
+    {
+        LogRollback(report.Error?.Message ?? "");
+        _clock.Enter(UpdatePhase.Rollback);
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
+        try
+        {
+            try
+            {
+                await _faults.HitAsync(FaultPoint.RollbackBegin, new CancellationTokenSource(TimeSpan.FromSeconds(1)).Token);
+            }
+            catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
+            {
+                // A rollback has nowhere to fall back to: it notes the fault and goes on.
+                _findings.Add(Finding.Warn("rollback", host.Directory.Name, e.Message, ""));
+            }
+
+            if (switchover.HasNew)
+            {
+                await switchover.New.KillAsync().WaitAsync(deadline.Token);
+                if (watch.NewResumed.IsCompletedSuccessfully || await ResumedBeforeItsEndAsync(switchover, watch))
+                    throw new UpdateException("new-vmm-died", "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
+            }
+
+            await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, watch, _wasRunning, deadline.Token);
+            await engine.RestoreAsync(switchover, deadline.Token);
+            if (switchover.HasNew)
+            {
+                await switchover.New.DisposeAsync();
+                host.Directory.RemoveSockets(switchover.NewGeneration);
+            }
+
+            host.SaveJournal(null);
+            var paused = watch.OldStopped.IsCompletedSuccessfully;
+            return Finish(report with
+            {
+                Outcome = paused ? UpdateOutcome.RolledBack : unpaused,
+                PauseMs = paused ? PauseMs(await watch.OldStopped, watch.OldResumed) : null,
+            });
+        }
+        catch (Exception e)
+        {
+            LogUnknown(e);
+            return Finish(report with
+            {
+                Outcome = UpdateOutcome.Unknown,
+                Error = new ReportError(
+                    "guest-state-unknown",
+                    $"{report.Error?.Message}; and the way back failed: {e.Message}",
+                    $"look at the VMMs with `cprsharp status {host.Directory.Name}`; the old one is pid {switchover.Old.Pid}"),
+            });
+        }
+        finally
+        {
+            host.ReleaseClients();
+        }
+    }
+
+    private static async Task<bool> ResumedBeforeItsEndAsync(Switchover switchover, SwitchoverWatch watch)
+    {
+        await ((Task)switchover.New.Qmp.Completion).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return watch.NewResumed.IsCompletedSuccessfully;
+    }
+
+    private static async Task<string> MigrationErrorAsync(Vmm vmm)
+    {
+        try
+        {
+            using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+            var migration = await vmm.ExecuteAsync("query-migrate", soon.Token);
+            return migration.TryGetProperty("error-desc", out var error) ? error.GetString() ?? "" : "no reason given";
+        }
+        catch (Exception e) when (e is QmpException or QmpConnectionException or OperationCanceledException or TimeoutException)
+        {
+            return $"no reason to be had ({e.Message})";
+        }
+    }
+
+    private UpdateReport Finish(UpdateReport report)
+    {
+        _clock.End();
+        return report with
+        {
+            TotalMs = Math.Round(_clock.TotalMs, 3),
+            Phases = _clock.Phases,
+            Findings = [.. _findings],
+        };
+    }
+
+    private ReportError Describe(Exception exception, CancellationToken asked, string where) => exception switch
+    {
+        UpdateException e => new ReportError(e.Code, e.Message, e.Fix),
+        FaultInjectedException e => new ReportError("fault-injected", e.Message, "unset CPRSHARP_FAULT"),
+        OperationCanceledException when asked.IsCancellationRequested => new ReportError("cancelled", $"cancelled on request; {where}", ""),
+        OperationCanceledException => new ReportError(
+            "deadline",
+            $"the {_clock.Current?.ToString().ToLowerInvariant()} phase did not end in time; {where}",
+            "raise Update:PrepareDeadlineSeconds or Update:PauseDeadlineMs if the host is only slow"),
+        VmmExitedException e => new ReportError("vmm-ended", e.Message, "see the VMM's log"),
+        QmpException e => new ReportError("qmp-error", $"{e.Command}: {e.Description}", "see the VMM's log"),
+        _ => new ReportError("internal", $"{exception.GetType().Name}: {exception.Message}", "see the supervisor's log"),
+    };
+
+    private static double PauseMs(long stopped, long resumed) => Math.Round((resumed - stopped) / 1000.0, 3);
+
+    private static CancellationTokenSource Deadline(TimeSpan time, CancellationToken cancellationToken)
+    {
+        var source = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        source.CancelAfter(time);
+        return source;
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "update given up, going back to the old VMM: {Reason}")]
+    private partial void LogRollback(string reason);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "after the commit: {Step}")]
+    private partial void LogRetireTrouble(string step, Exception exception);
+
+    [LoggerMessage(Level = LogLevel.Critical, Message = "the guest's state is unknown")]
+    private partial void LogUnknown(Exception exception);
+}
