@@ -48,107 +48,107 @@ internal static class DeviceFindings
         }
     }
 
-    public static void Device(SpecDraft draft, OptionString device)
+    public static void Device(TranslationNotes notes, OptionString device)
     {
         string driver = device["driver"] ?? "";
         string id = device["id"] ?? driver;
         if (driver.Begins("vfio-"))
         {
-            draft.Fail("vfio", id, "handing a passed-through host device over comes with a later release (and without KVM QEMU loses the guest over it)",
+            notes.Fail("vfio", id, "handing a passed-through host device over comes with a later release (and without KVM QEMU loses the guest over it)",
                 "detach the device before an update, or use an emulated one");
         }
         else if (driver.Begins("vhost-user"))
         {
-            draft.Fail("vhost-user", id, "the vhost-user process serves one VMM at a time", "use a device that QEMU itself serves (virtio-blk, virtio-net, virtio-9p)");
+            notes.Fail("vhost-user", id, "the vhost-user process serves one VMM at a time", "use a device that QEMU itself serves (virtio-blk, virtio-net, virtio-9p)");
         }
         else if (driver.Begins("vhost-vsock") || driver.Begins("vhost-scsi") || driver.Begins("vhost-vdpa"))
         {
-            draft.Fail("vhost", id, "the kernel's vhost worker is bound to one process; QEMU cannot hand it over", "remove the device before an update");
+            notes.Fail("vhost", id, "the kernel's vhost worker is bound to one process; QEMU cannot hand it over", "remove the device before an update");
         }
         else if (driver.Begins("virtio-9p"))
         {
-            draft.Warn("9p", id, "while the guest has it mounted, QEMU refuses to save its state", "unmount it in the guest before an update");
+            notes.Warn("9p", id, "while the guest has it mounted, QEMU refuses to save its state", "unmount it in the guest before an update");
         }
         else if (driver.Is("usb-host"))
         {
-            draft.Warn("usb-host", id, "the guest sees the host's USB device unplugged and plugged in again", "detach it before an update");
+            notes.Warn("usb-host", id, "the guest sees the host's USB device unplugged and plugged in again", "detach it before an update");
         }
     }
 
-    public static void Object(SpecDraft draft, OptionString value)
+    public static void Object(TranslationNotes notes, OptionString value)
     {
         string type = value["qom-type"] ?? "";
         string id = value["id"] ?? type;
         switch (type)
         {
             case "iommufd":
-                draft.Fail("vfio", id, "handing passed-through host devices over comes with a later release", "detach the devices before an update");
+                notes.Fail("vfio", id, "handing passed-through host devices over comes with a later release", "detach the devices before an update");
                 break;
             case "sev-guest" or "sev-snp-guest" or "tdx-guest":
-                draft.Fail("confidential-guest", id, "the guest's memory is encrypted or private to it: another process cannot map it",
+                notes.Fail("confidential-guest", id, "the guest's memory is encrypted or private to it: another process cannot map it",
                     "run the guest without SEV, SNP or TDX");
                 break;
             case "cryptodev-vhost-user":
-                draft.Fail("vhost-user", id, "the vhost-user process serves one VMM at a time", "use cryptodev-backend-builtin");
+                notes.Fail("vhost-user", id, "the vhost-user process serves one VMM at a time", "use cryptodev-backend-builtin");
                 break;
             case "vfio-user-server" or "x-vfio-user-server":
-                draft.Fail("vfio-user", id, "its clients are connected to one process", "remove it");
+                notes.Fail("vfio-user", id, "its clients are connected to one process", "remove it");
                 break;
             case "input-linux":
-                draft.Warn("input-linux", id, "the input device is grabbed by one process; the new VMM gets it when it is toggled again", "");
+                notes.Warn("input-linux", id, "the input device is grabbed by one process; the new VMM gets it when it is toggled again", "");
                 break;
             default:
                 break;
         }
     }
 
-    public static void Block(SpecDraft draft, OptionString block)
+    public static void Block(TranslationNotes notes, OptionString block)
     {
         string id = block["node-name"] ?? block["driver"] ?? "blockdev";
         switch (block["driver"])
         {
             case "vvfat":
-                Vvfat(draft, id);
+                Vvfat(notes, id);
                 break;
             case "nvme":
-                draft.Fail("vfio", id, "the NVMe disk is driven from user space by one process", "use the kernel's driver (/dev/nvme0n1)");
+                notes.Fail("vfio", id, "the NVMe disk is driven from user space by one process", "use the kernel's driver (/dev/nvme0n1)");
                 break;
             default:
                 break;
         }
         if (block["file.driver"].Is("vvfat"))
-            Vvfat(draft, id);
+            Vvfat(notes, id);
     }
 
-    private static void Drive(SpecDraft draft, OptionString drive, SpecOption option)
+    private static void Drive(TranslationNotes notes, OptionString drive, SpecOption option)
     {
         string id = drive["id"] ?? option.ToString();
         if (drive.GetSwitch("snapshot") == true)
-            Snapshot(draft, id);
+            Snapshot(notes, id);
         if (drive["file"] is { } file)
-            Image(draft, file, id);
+            Image(notes, file, id);
         if (drive["driver"].Is("vvfat") || drive["format"].Is("vvfat"))
-            Vvfat(draft, id);
+            Vvfat(notes, id);
     }
 
-    private static void Image(SpecDraft draft, string file, string id)
+    private static void Image(TranslationNotes notes, string file, string id)
     {
         if (file.Begins("fat:"))
-            Vvfat(draft, id);
+            Vvfat(notes, id);
         else if (file.Begins("nvme://"))
-            draft.Fail("vfio", id, "the NVMe disk is driven from user space by one process", "use the kernel's driver (/dev/nvme0n1)");
+            notes.Fail("vfio", id, "the NVMe disk is driven from user space by one process", "use the kernel's driver (/dev/nvme0n1)");
     }
 
-    public static void Snapshot(SpecDraft draft, string id) =>
-        draft.Fail("snapshot", id, "what the guest writes is in a temporary file that only this process has", "remove -snapshot and snapshot=on; use an overlay file of your own");
+    public static void Snapshot(TranslationNotes notes, string id) =>
+        notes.Fail("snapshot", id, "what the guest writes is in a temporary file that only this process has", "remove -snapshot and snapshot=on; use an overlay file of your own");
 
-    private static void Vvfat(SpecDraft draft, string id) =>
-        draft.Fail("vvfat", id, "QEMU's virtual FAT disk cannot be handed over", "make a disk image of the directory");
+    private static void Vvfat(TranslationNotes notes, string id) =>
+        notes.Fail("vvfat", id, "QEMU's virtual FAT disk cannot be handed over", "make a disk image of the directory");
 
-    private static void Accelerator(SpecDraft draft, string? accelerators)
+    private static void Accelerator(TranslationNotes notes, string? accelerators)
     {
         if (accelerators is not null && accelerators.Split(':').Any(static name => name.Is("xen")))
-            draft.Fail("accelerator", "xen", "guests under Xen are not handled", "use accel=kvm or accel=tcg");
+            notes.Fail("accelerator", "xen", "guests under Xen are not handled", "use accel=kvm or accel=tcg");
     }
 
     private static string FileSystem(SpecOption option)
