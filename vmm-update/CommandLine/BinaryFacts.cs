@@ -15,6 +15,8 @@ public sealed record BinaryFacts
     public string? DefaultMachine { get; init; }
 
     /// <summary>Properties of the machine type in question (<c>qom-list-properties</c> of <c>TYPE-machine</c>).</summary>
+    /// <remarks>What the translation looks for is already in the abstract type <c>machine</c>; asked about <c>microvm-machine</c>,
+    /// QEMU 7.2 aborts.</remarks>
     public IReadOnlySet<string> MachineProperties { get; init; } = FrozenSet<string>.Empty;
 
     /// <summary>Id of the machine's default RAM (<c>default-ram-id</c>), <see langword="null"/> when the machine has no such RAM.</summary>

@@ -17,7 +17,8 @@ internal static class CharacterTranslation
         }
     }
 
-    /// <summary>Short forms that a second VMM could not use as they stand become a <c>-chardev</c> of the name that QEMU gives.</summary>
+    /// <summary>Short forms that a second VMM could not use as they stand become a <c>-chardev</c>: ports of the name that
+    /// QEMU gives them, monitors of another, so that the supervisor can add a <c>-qmp</c> of its own.</summary>
     private static void Expand(SpecDraft draft)
     {
         int serials = 0, parallels = 0, monitors = 0;
@@ -51,7 +52,7 @@ internal static class CharacterTranslation
         // QEMU compares four characters.
         if (option.Name.Is("monitor") && option.Text.Begins("none"))
             return [option];
-        string id = option.Text.Begins("chardev:") ? option.Text[8..] : $"compat_monitor{QemuText.Number(index)}";
+        string id = option.Text.Begins("chardev:") ? option.Text[8..] : $"legacy-monitor{QemuText.Number(index)}";
         SpecOption monitor = new("mon", $"chardev={id},mode={mode}{(pretty ? ",pretty=on" : "")}");
         return LegacyCharacter.Parse(option, id) is { } legacy ? [new SpecOption("chardev", legacy.Chardev.ToString()), monitor] : [monitor];
     }
@@ -179,7 +180,7 @@ internal static class CharacterTranslation
             "use a listening socket for anything but experiments");
     }
 
-    private static SocketAddress Address(OptionString chardev, string id)
+    private static EndpointAddress Address(OptionString chardev, string id)
     {
         if (chardev["fd"] is { } fd)
         {

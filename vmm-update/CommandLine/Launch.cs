@@ -20,7 +20,10 @@ public static class Launch
         MachineTranslation.Apply(draft);
         MemoryTranslation.Apply(draft);
         DefaultMonitor.Apply(draft);
+        DisplayTranslation.Apply(draft);
         CharacterTranslation.Apply(draft);
+        NetworkTranslation.Apply(draft);
+        DeviceFindings.Apply(draft);
         return new LaunchTranslation(draft.ToSpec(), [.. line.ToArguments()]);
     }
 

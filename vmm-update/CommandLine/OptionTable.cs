@@ -10,7 +10,7 @@ internal static class OptionTable
     private const string WithArgument =
         "D L M accel acpitable action add-fd append audio audiodev bios blockdev boot cdrom chardev chroot compat cpu d " +
         "debugcon device dfilter display drive dtb dump-vmstate echr fda fdb fsdev fw_cfg g gdb global hda hdb hdc hdd icount " +
-        "igvm incoming initrd iscsi k kernel loadvm m machine mem-path mon monitor msg mtdblock name net netdev nic numa " +
+        "incoming initrd iscsi k kernel loadvm m machine mem-path mon monitor msg mtdblock name net netdev nic numa " +
         "object option-rom overcommit parallel pflash pidfile plugin prom-env qmp qmp-pretty qtest qtest-log readconfig " +
         "rotate rtc run-with runas sandbox sd seed semihosting-config serial set shim smbios smp spice tpmdev trace usbdevice " +
         "uuid vga virtfs vnc watchdog-action xen-domid " +

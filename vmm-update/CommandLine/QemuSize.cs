@@ -22,7 +22,7 @@ public static class QemuSize
         ReadOnlySpan<char> number = text;
         bool hexadecimal = text.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
         char last = char.ToUpperInvariant(text[^1]);
-        if (Suffixes.Contains(last, StringComparison.Ordinal) && !(hexadecimal && last is 'B' or 'E' && hexadecimal))
+        if (Suffixes.Contains(last, StringComparison.Ordinal) && !(hexadecimal && last is 'B' or 'E'))
         {
             suffix = last;
             number = number[..^1];
@@ -41,10 +41,9 @@ public static class QemuSize
         {
             return false;
         }
-        value *= 1L << exponent;
-        if (value > long.MaxValue)
+        if (value > (decimal)long.MaxValue / (1L << exponent))
             return false;
-        bytes = (long)value;
+        bytes = (long)(value * (1L << exponent));
         return true;
     }
 

@@ -19,17 +19,7 @@ public static class Rendering
         ArgumentNullException.ThrowIfNull(spec);
         return [.. spec.Options.Where(option => option.Scope == OptionScope.Always || option.Scope == scope)
             .Select(option => scope == OptionScope.UpdateTarget && option.TargetValue is { } value ? option with { Value = value } : option)
-            .Select(option => facts is null ? option : ForBinary(spec, option, facts))
+            .SelectMany(option => facts is null ? [option] : BinaryDialect.For(facts, spec, option))
             .SelectMany(static option => QemuCommandLine.Arguments(option.Name, option.Value))];
-    }
-
-    private static SpecOption ForBinary(VmSpec spec, SpecOption option, BinaryFacts facts)
-    {
-        if (!MachineTranslation.IsMachine(option))
-            return option;
-        OptionString machine = OptionString.Parse(option, "type");
-        foreach (string property in spec.AddedMachineProperties.Where(property => !facts.MachineProperties.Contains(property)))
-            machine = machine.Without(property);
-        return option with { Value = machine.ToString() };
     }
 }

@@ -1,9 +1,7 @@
-using System.Collections.Immutable;
-
 namespace CprSharp.VmmUpdate.CommandLine;
 
 /// <summary>A <see cref="VmSpec"/> in the making; each translation changes its own part of it.</summary>
-internal sealed class SpecDraft
+internal sealed class SpecDraft : TranslationNotes
 {
     private readonly SortedSet<int> _usedNumbers = [];
     private readonly SortedSet<int> _inherited = [];
@@ -32,12 +30,6 @@ internal sealed class SpecDraft
 
     public List<ClientSocket> ClientSockets { get; } = [];
 
-    public List<AfterCommitAction> AfterCommit { get; } = [];
-
-    public List<string> Changes { get; } = [];
-
-    public List<SpecFinding> Findings { get; } = [];
-
     public List<string> AddedMachineProperties { get; } = [];
 
     public string MachineType { get; set; } = "";
@@ -60,14 +52,6 @@ internal sealed class SpecDraft
         return _nextNumber++;
     }
 
-    public void Change(string sentence) => Changes.Add(sentence);
-
-    public void Pass(string id, string subject, string evidence) => Add(id, FindingSeverity.Pass, subject, evidence, "");
-
-    public void Warn(string id, string subject, string evidence, string fix) => Add(id, FindingSeverity.Warn, subject, evidence, fix);
-
-    public void Fail(string id, string subject, string evidence, string fix) => Add(id, FindingSeverity.Fail, subject, evidence, fix);
-
     public VmSpec ToSpec() => new()
     {
         MachineType = MachineType,
@@ -82,11 +66,4 @@ internal sealed class SpecDraft
         Daemonize = Daemonize,
         PidFile = PidFile,
     };
-
-    private void Add(string id, FindingSeverity severity, string subject, string evidence, string fix)
-    {
-        var finding = new SpecFinding(id, severity, subject, evidence, fix);
-        if (!Findings.Contains(finding))
-            Findings.Add(finding);
-    }
 }

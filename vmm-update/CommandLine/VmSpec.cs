@@ -74,20 +74,20 @@ public sealed record GuestRamDescriptor(int Number, string Id, long Size, long? 
 /// <param name="Number">Number in the child.</param>
 /// <param name="Chardev">Id of the character device that it belongs to.</param>
 /// <param name="Address">Where it listens.</param>
-public sealed record ListenerDescriptor(int Number, string Chardev, SocketAddress Address) : HeldDescriptor(Number);
+public sealed record ListenerDescriptor(int Number, string Chardev, EndpointAddress Address) : HeldDescriptor(Number);
 
-/// <summary>Address of a socket.</summary>
+/// <summary>Where a socket listens or connects to.</summary>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]
 [JsonDerivedType(typeof(UnixAddress), "unix")]
 [JsonDerivedType(typeof(TcpAddress), "tcp")]
 [JsonDerivedType(typeof(DescriptorAddress), "descriptor")]
-public abstract record SocketAddress;
+public abstract record EndpointAddress;
 
 /// <summary>A Unix socket.</summary>
 /// <param name="Path">Path, or name in the abstract namespace.</param>
 /// <param name="Abstract">Whether <paramref name="Path"/> is an abstract name.</param>
 /// <param name="Tight">Whether an abstract name has just its length; else it is padded with NUL to 107 bytes.</param>
-public sealed record UnixAddress(string Path, bool Abstract = false, bool Tight = true) : SocketAddress;
+public sealed record UnixAddress(string Path, bool Abstract = false, bool Tight = true) : EndpointAddress;
 
 /// <summary>A TCP socket.</summary>
 /// <param name="Host">Host name or address; empty for every interface.</param>
@@ -95,11 +95,11 @@ public sealed record UnixAddress(string Path, bool Abstract = false, bool Tight 
 /// <param name="To">Highest port to try when the ones from <paramref name="Port"/> up are taken.</param>
 /// <param name="Ipv4">Whether IPv4 is wanted; <see langword="null"/> when not said.</param>
 /// <param name="Ipv6">Whether IPv6 is wanted; <see langword="null"/> when not said.</param>
-public sealed record TcpAddress(string Host, string Port, int? To = null, bool? Ipv4 = null, bool? Ipv6 = null) : SocketAddress;
+public sealed record TcpAddress(string Host, string Port, int? To = null, bool? Ipv4 = null, bool? Ipv6 = null) : EndpointAddress;
 
 /// <summary>A socket that the caller of the supervisor opened.</summary>
 /// <param name="Number">Its descriptor number in the supervisor.</param>
-public sealed record DescriptorAddress(int Number) : SocketAddress;
+public sealed record DescriptorAddress(int Number) : EndpointAddress;
 
 /// <summary>A QMP socket that the supervisor serves in QEMU's place.</summary>
 /// <param name="Id">Id of the monitor (or its character device) on the user's command line.</param>
@@ -110,7 +110,7 @@ public sealed record DescriptorAddress(int Number) : SocketAddress;
 /// <param name="ReconnectMilliseconds">When connecting: after how many milliseconds to try again; 0 for never.</param>
 /// <param name="Arguments">The character device's other options (telnet, tls-creds, …) as QEMU writes them; empty for a plain socket.</param>
 public sealed record ClientSocket(
-    string Id, SocketAddress Address, bool Listen = true, bool Wait = false, bool Pretty = false, long ReconnectMilliseconds = 0,
+    string Id, EndpointAddress Address, bool Listen = true, bool Wait = false, bool Pretty = false, long ReconnectMilliseconds = 0,
     string Arguments = "");
 
 /// <summary>A QMP command to the new VMM after Commit, once the old VMM has exited and its ports are free.</summary>
