@@ -6,7 +6,6 @@ using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Win32.SafeHandles;
 using GuestMemfd = CprSharp.Memfd.Memfd;
-using SocketAddress = CprSharp.VmmUpdate.CommandLine.SocketAddress;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
@@ -96,7 +95,7 @@ internal sealed class HeldDescriptors : IDisposable
         }
     }
 
-    internal static Socket Listen(SocketAddress address)
+    internal static Socket Listen(EndpointAddress address)
     {
         switch (address)
         {
