@@ -25,6 +25,10 @@ public sealed class ChildProcess : IAsyncDisposable
     public Task<ExitStatus> Exited { get; }
 
     /// <summary>Starts a child.</summary>
+    /// <remarks>
+    /// Its descriptors, signals and directory are final on return, but for some microseconds more the kernel is still filling in
+    /// what /proc says about command line, environment and name: they may read as empty, or as ours.
+    /// </remarks>
     /// <exception cref="SyscallException">
     /// posix_spawn: ENOENT, EACCES, ENOEXEC and whatever else execve(2) says, naming the program; open: the working directory.
     /// </exception>

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Xunit;
 
 namespace CprSharp.Memfd.Tests;
@@ -13,10 +12,10 @@ public sealed class ChildProcessTests
         using var memfd = Memfd.Create("inherited", 4096);
         using var careless = Native.EventFd();
         Native.ClearCloseOnExec(careless);
-        await using var child = ChildProcess.Start(Children.Sleep with { Descriptors = [new(memfd, 40), new(memfd, 3)] });
+        await using var running = new RunningChild(Children.Sleep with { Descriptors = [new(memfd, 40), new(memfd, 3)] });
+        var child = running.Process;
 
         var descriptors = ProcFs.Descriptors(child.Pid);
-        Children.Kill(child);
 
         Assert.Equal([0, 1, 2, 3, 40], descriptors.Select(d => d.Number));
         Assert.Equal("/dev/null", descriptors[0].Info.Path);
@@ -27,20 +26,18 @@ public sealed class ChildProcessTests
     [Fact]
     public async Task Numbers_that_are_in_use_here_collide_with_nothing()
     {
-        using var first = Memfd.Create("first", 1);
-        using var second = Memfd.Create("second", 2);
-        using var third = Memfd.Create("third", 3);
-        // Each one's target is another one's source, and one stays where it is.
-        var (one, two, three) = (Number(first), Number(second), Number(third));
-        await using var child = ChildProcess.Start(
-            Children.Sleep with { Descriptors = [new(first, two), new(second, one), new(third, three), new(first, three + 1)] });
+        // Every number from 3 on is wanted, those of the sources and those that the next descriptors here get included; and
+        // backwards, so that what comes first is needed last.
+        var memfds = Enumerable.Range(0, 40).Select(size => Memfd.Create("source", size)).ToArray();
+        var highest = memfds.Max(memfd => (int)memfd.DangerousGetHandle()) + memfds.Length;
+        var wanted = Enumerable.Range(3, highest - 2).ToDictionary(number => number, number => memfds[(highest - number) % memfds.Length]);
+        await using var running = new RunningChild(
+            Children.Sleep with { Descriptors = [.. wanted.OrderByDescending(d => d.Key).Select(d => new InheritedDescriptor(d.Value, d.Key))] });
 
-        var sizes = ProcFs.Descriptors(child.Pid).Where(d => d.Number > 2).ToDictionary(d => d.Number, d => d.Info.Size);
-        Children.Kill(child);
+        var inodes = ProcFs.Descriptors(running.Process.Pid).Where(d => d.Number > 2).Select(d => (d.Number, d.Info.Inode));
 
-        Assert.Equal(new Dictionary<int, long> { [one] = 2, [two] = 1, [three] = 3, [three + 1] = 1 }, sizes);
-
-        static int Number(SafeHandle handle) => (int)handle.DangerousGetHandle();
+        Assert.Equal(wanted.OrderBy(d => d.Key).Select(d => (d.Key, DescriptorInfo.Of(d.Value).Inode)), inodes);
+        Array.ForEach(memfds, memfd => memfd.Dispose());
     }
 
     [Fact]
@@ -48,10 +45,10 @@ public sealed class ChildProcessTests
     {
         const ulong sigpipe = 1UL << (13 - 1);
         Assert.NotEqual(0UL, ProcFs.Status(Environment.ProcessId).Signals.Ignored & sigpipe); // the runtime ignores it
-        await using var child = ChildProcess.Start(Children.Sleep);
+        await using var running = new RunningChild(Children.Sleep);
+        var child = running.Process;
 
         var signals = ProcFs.Status(child.Pid).Signals;
-        Children.Kill(child);
 
         Assert.Equal(new SignalSets(0, 0, 0), signals);
     }
@@ -71,7 +68,8 @@ public sealed class ChildProcessTests
     [Fact]
     public async Task Signals_reach_it_until_it_is_gone()
     {
-        await using var child = ChildProcess.Start(Children.Sleep);
+        await using var running = new RunningChild(Children.Sleep);
+        var child = running.Process;
         Assert.False(child.Exited.IsCompleted);
         Assert.False(child.PidFd.HasExited);
 
@@ -111,16 +109,11 @@ public sealed class ChildProcessTests
     [Fact]
     public async Task Arguments_arrive_as_they_were_given()
     {
-        string[] arguments = ["-c", "while :; do read x; done", "", "a b", "ü\n\"'$", "--"];
-        await using var child = ChildProcess.Start(new ChildProcessStart
-        {
-            Path = "/bin/sh",
-            Argv0 = "qemu: web1",
-            Arguments = arguments,
-        });
+        string[] arguments = ["-c", "echo ready; read x", "", "a b", "ü\n\"'$", "--"];
+        await using var running = await RunningChild.StartAndReadLineAsync(
+            new ChildProcessStart { Path = "/bin/sh", Argv0 = "qemu: web1", Arguments = arguments }, Ct);
 
-        var commandLine = ProcFs.CommandLine(child.Pid);
-        Children.Kill(child);
+        var commandLine = ProcFs.CommandLine(running.Process.Pid);
 
         Assert.Equal(["qemu: web1", .. arguments], commandLine);
     }
@@ -151,14 +144,14 @@ public sealed class ChildProcessTests
     public async Task Working_directory_is_the_given_one_while_the_program_is_found_from_ours()
     {
         using var directory = new TemporaryDirectory();
-        await using var child = ChildProcess.Start(Children.Sleep with
+        await using var running = new RunningChild(Children.Sleep with
         {
             Path = Path.GetRelativePath(Environment.CurrentDirectory, "/bin/sleep"),
             WorkingDirectory = directory.Path,
         });
+        var child = running.Process;
 
         var (cwd, descriptors) = (ProcFs.Cwd(child.Pid), ProcFs.Descriptors(child.Pid));
-        Children.Kill(child);
 
         Assert.Equal(directory.Path, cwd);
         Assert.Equal([0, 1, 2], descriptors.Select(d => d.Number));
@@ -183,10 +176,10 @@ public sealed class ChildProcessTests
     [InlineData(true, true)]
     public async Task Groups_and_sessions_are_new_where_asked_for(bool group, bool session)
     {
-        await using var child = ChildProcess.Start(Children.Sleep with { NewProcessGroup = group, NewSession = session });
+        await using var running = new RunningChild(Children.Sleep with { NewProcessGroup = group, NewSession = session });
+        var child = running.Process;
 
         var fields = (await File.ReadAllTextAsync($"/proc/{child.Pid}/stat", Ct)).Split(' ');
-        Children.Kill(child);
 
         Assert.Equal(group || session, int.Parse(fields[4]) == child.Pid);
         Assert.Equal(session, int.Parse(fields[5]) == child.Pid);

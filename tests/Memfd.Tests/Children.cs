@@ -37,12 +37,6 @@ internal static class Children
             Descriptors = descriptors,
         };
     }
-
-    internal static void Kill(ChildProcess child)
-    {
-        if (!child.PidFd.HasExited)
-            child.Signal(SIGKILL);
-    }
 }
 
 internal static class RoleArgument

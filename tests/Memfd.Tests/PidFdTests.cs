@@ -9,11 +9,8 @@ public sealed class PidFdTests
     [Fact]
     public async Task Waits_for_a_process_that_is_not_our_child()
     {
-        await using var pipe = new System.IO.Pipes.AnonymousPipeServerStream(System.IO.Pipes.PipeDirection.In);
-        await using var parent = ChildProcess.Start(
-            Children.Shell("sleep 1000 & echo $!; wait") with { StandardOutput = pipe.ClientSafePipeHandle });
-        using var reader = new StreamReader(pipe);
-        using var grandchild = PidFd.Open(int.Parse((await reader.ReadLineAsync(Ct))!));
+        await using var parent = await RunningChild.StartAndReadLineAsync(Children.Shell("sleep 1000 <&- >&- & echo $!; read x"), Ct);
+        using var grandchild = PidFd.Open(int.Parse(parent.Line));
         var exit = grandchild.WaitForExitAsync(Ct);
         Assert.False(exit.IsCompleted);
         Assert.False(grandchild.HasExited);
@@ -22,13 +19,13 @@ public sealed class PidFdTests
 
         await exit;
         Assert.True(grandchild.HasExited);
-        await parent.Exited.WaitAsync(Ct);
     }
 
     [Fact]
     public async Task A_cancelled_wait_ends_and_leaves_others_waiting()
     {
-        await using var child = ChildProcess.Start(Children.Sleep);
+        await using var running = new RunningChild(Children.Sleep);
+        var child = running.Process;
         using var cancellation = new CancellationTokenSource();
         var cancelled = child.PidFd.WaitForExitAsync(cancellation.Token);
         var waiting = child.PidFd.WaitForExitAsync(Ct);
@@ -45,7 +42,8 @@ public sealed class PidFdTests
     [Fact]
     public async Task A_wait_survives_the_disposal_of_its_handle()
     {
-        await using var child = ChildProcess.Start(Children.Sleep);
+        await using var running = new RunningChild(Children.Sleep);
+        var child = running.Process;
         var other = PidFd.Open(child.Pid);
         var exit = other.WaitForExitAsync(Ct);
         other.Dispose();
@@ -59,11 +57,11 @@ public sealed class PidFdTests
     public async Task Gets_the_same_open_file_from_another_process()
     {
         using var memfd = Memfd.Create("there", 4096);
-        await using var child = ChildProcess.Start(Children.Sleep with { Descriptors = [new(memfd, 9)] });
+        await using var running = new RunningChild(Children.Sleep with { Descriptors = [new(memfd, 9)] });
+        var child = running.Process;
 
         using var got = child.PidFd.GetDescriptor(9);
         var e = Assert.Throws<SyscallException>(() => child.PidFd.GetDescriptor(10));
-        Children.Kill(child);
 
         Assert.Equal(DescriptorInfo.Of(memfd).Inode, DescriptorInfo.Of(got).Inode);
         Assert.True(DescriptorInfo.Of(got).CloseOnExec);
@@ -76,11 +74,10 @@ public sealed class PidFdTests
         // A process of another user, looked at by a third one.
         if (!OperatingSystem.IsLinux() || !Environment.IsPrivilegedProcess || !File.Exists("/usr/bin/setpriv"))
             Assert.Skip("Needs root and setpriv.");
-        await using var target = ChildProcess.Start(Children.Sleep);
-        var role = Children.Role(typeof(PidFdTests), nameof(Role_tries_to_get_a_descriptor), $"{target.Pid}");
+        await using var target = new RunningChild(Children.Sleep);
+        var role = Children.Role(typeof(PidFdTests), nameof(Role_tries_to_get_a_descriptor), $"{target.Process.Pid}");
         var (output, status) = await Children.RunAsync(
             role with { Path = "/usr/bin/setpriv", Arguments = ["--reuid=65534", "--regid=65534", "--clear-groups", role.Path, .. role.Arguments] }, Ct);
-        Children.Kill(target);
 
         Assert.True(status.Code == 0, output);
     }

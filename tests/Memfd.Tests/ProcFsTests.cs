@@ -1,3 +1,4 @@
+using CprSharp.Memfd.Interop;
 using Xunit;
 
 namespace CprSharp.Memfd.Tests;
@@ -27,11 +28,14 @@ public sealed class ProcFsTests
     public async Task A_child_is_described_as_it_was_started()
     {
         using var directory = new TemporaryDirectory();
-        await using var child = ChildProcess.Start(Children.Sleep with
-        {
-            WorkingDirectory = directory.Path,
-            Environment = new Dictionary<string, string> { ["KEY"] = "a=b" },
-        });
+        await using var running = await RunningChild.StartAndReadLineAsync(
+            Children.Shell("echo ready; read x") with
+            {
+                WorkingDirectory = directory.Path,
+                Environment = new Dictionary<string, string> { ["KEY"] = "a=b" },
+            },
+            Ct);
+        var child = running.Process;
 
         var status = ProcFs.Status(child.Pid);
         var environment = ProcFs.Environment(child.Pid);
@@ -39,9 +43,8 @@ public sealed class ProcFsTests
         var (threads, name) = (ProcFs.Threads(child.Pid), ProcFs.ThreadName(child.Pid, child.Pid));
         var (start, ours) = (ProcFs.StartTimeTicks(child.Pid), ProcFs.StartTimeTicks(Self));
         var (theirCgroups, namespaces) = (ProcFs.Cgroups(child.Pid), ProcFs.Namespaces(child.Pid));
-        Children.Kill(child);
 
-        Assert.Equal(("sleep", Self, 0, 1), (status.Name, status.ParentPid, status.TracerPid, status.ThreadCount));
+        Assert.Equal(("sh", Self, 0, 1), (status.Name, status.ParentPid, status.TracerPid, status.ThreadCount));
         Assert.Equal(ProcFs.Status(Self).UserIds, status.UserIds);
         Assert.Equal(ProcFs.Status(Self).Groups, status.Groups);
         Assert.Equal(ProcFs.Status(Self).Capabilities.Bounding, status.Capabilities.Bounding);
@@ -49,9 +52,9 @@ public sealed class ProcFsTests
         Assert.Equal((0L, 0L), (status.LockedBytes, status.PinnedBytes));
         Assert.Equal("a=b", Assert.Single(environment).Value);
         Assert.Equal((directory.Path, "/"), (cwd, root));
-        Assert.Equal(new FileInfo("/bin/sleep").ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? executable, executable);
+        Assert.Equal(LibC.Stat("/bin/sh").Inode, LibC.Stat(executable!).Inode);
         Assert.Equal([child.Pid], threads);
-        Assert.Equal("sleep", name);
+        Assert.Equal("sh", name);
         Assert.True(start >= ours);
         Assert.Equal(ProcFs.Cgroups(Self), theirCgroups);
         Assert.Equal(ProcFs.Namespaces(Self), namespaces);
@@ -61,11 +64,11 @@ public sealed class ProcFsTests
     [Fact]
     public async Task No_new_privileges_and_oom_adjustment_are_seen()
     {
-        await using var child = ChildProcess.Start(Children.Sleep);
+        await using var running = new RunningChild(Children.Sleep);
+        var child = running.Process;
         var before = (ProcFs.OomScoreAdjustment(child.Pid), ProcFs.Status(child.Pid).NoNewPrivileges, ProcFs.Status(child.Pid).Seccomp);
         await File.WriteAllTextAsync($"/proc/{child.Pid}/oom_score_adj", "321", Ct);
         var after = ProcFs.OomScoreAdjustment(child.Pid);
-        Children.Kill(child);
 
         Assert.Equal((ProcFs.OomScoreAdjustment(Self), ProcFs.Status(Self).NoNewPrivileges, ProcFs.Status(Self).Seccomp), before);
         Assert.Equal(321, after);
@@ -74,17 +77,17 @@ public sealed class ProcFsTests
     [Fact]
     public async Task A_zombie_has_no_program_and_no_arguments()
     {
-        // The shell that exec'd into sleep never reaps the child that it had.
-        await using var pipe = new System.IO.Pipes.AnonymousPipeServerStream(System.IO.Pipes.PipeDirection.In);
-        await using var parent = ChildProcess.Start(
-            Children.Shell("true & echo $!; exec sleep 1000") with { StandardOutput = pipe.ClientSafePipeHandle });
-        using var reader = new StreamReader(pipe);
-        var pid = int.Parse((await reader.ReadLineAsync(Ct))!);
+        // The second shell does not know of the child that the first one left it, and never reaps it.
+        await using var parent = await RunningChild.StartAndReadLineAsync(
+            Children.Shell("sleep 1000 <&- >&- & exec /bin/sh -c \"echo $!; read x\""), Ct);
+        var pid = int.Parse(parent.Line);
         using (var zombie = PidFd.Open(pid))
+        {
+            zombie.Signal(Children.SIGKILL);
             await zombie.WaitForExitAsync(Ct);
+        }
 
         var (status, executable, arguments) = (ProcFs.Status(pid), ProcFs.ExecutablePath(pid), ProcFs.CommandLine(pid));
-        Children.Kill(parent);
 
         Assert.Equal(('Z', null, null), (status.State, status.ResidentBytes, executable));
         Assert.Empty(arguments);
