@@ -1,0 +1,43 @@
+# CprSharp: everything there is to run. Scripts are in .ci/ and integration-vm/.
+.DEFAULT_GOAL := help
+.PHONY: help deps components build format test demo bench publish install clean
+
+CONFIGURATION ?= Release
+PREFIX ?= /usr/local
+DESTDIR ?=
+export CONFIGURATION DOTNET_CLI_TELEMETRY_OPTOUT = 1
+export DOTNET_NOLOGO = 1
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+deps: ## what building and testing needs: missing Debian packages (as root), the .NET SDK
+	@.ci/deps
+
+components: deps ## QEMU 7.2, 10.0, 11.1 and a guest, for everything that runs real VMs
+	@integration-vm/components
+
+build: ## all assemblies
+	@dotnet build -c $(CONFIGURATION) --nologo -v quiet
+
+format: ## fails where a source is not formatted
+	@dotnet format --verify-no-changes
+
+test: components build ## every test; ONLY=NAME for one assembly. The last line is the sum
+	@.ci/test $(ONLY)
+
+demo: components publish ## a live update of a real VM, step by step
+	@integration-vm/with-components integration-vm/demo
+
+bench: components ## measures the pause, this program's and QEMU's own
+	@integration-vm/with-components dotnet run -c $(CONFIGURATION) --project tests/Bench -- $(BENCH)
+
+publish: ## artifacts/cprsharp: one file, needs no .NET
+	@.ci/publish
+
+install: ## artifacts/cprsharp and its documentation to DESTDIR/PREFIX
+	@.ci/install "$(DESTDIR)$(PREFIX)"
+
+clean: ## what was built here; the components stay ('integration-vm/components clean')
+	@dotnet clean -c $(CONFIGURATION) --nologo -v quiet
+	@rm -rf artifacts TestResults
