@@ -30,8 +30,8 @@ internal static class BinaryDialect
     private static SpecOption Machine(BinaryFacts facts, VmSpec spec, SpecOption option)
     {
         OptionString machine = OptionString.Parse(option, "type");
-        foreach (string property in spec.AddedMachineProperties.Where(property => !facts.MachineProperties.Contains(property)))
-            machine = machine.Without(property);
+        foreach (string property in spec.AddedMachineProperties)
+            machine = facts.MachineProperties.Contains(property) ? machine.With(property, true) : machine.Without(property);
         return option with { Value = machine.ToString() };
     }
 

@@ -60,6 +60,8 @@ internal static class NetworkTranslation
     private static SpecOption Translate(TranslationNotes notes, SpecOption option, ref int unnamed)
     {
         OptionString backend = OptionString.Parse(option, "type");
+        if (option.Name.Is("nic") && !backend.Has("type"))
+            backend = backend.With("type", "user");
         string id = backend["id"] ?? "";
         if (id.Length == 0 && backend["type"].Is("user") && backend.GetAll("hostfwd").Any())
         {

@@ -153,7 +153,7 @@ public sealed record VmSpec
     /// <summary>What stands in the way of an update, or will be noticed.</summary>
     public ImmutableArray<SpecFinding> Findings { get; init; } = [];
 
-    /// <summary>Machine properties that the translation added; left out for a binary that does not have them.</summary>
+    /// <summary>Machine properties that the user left open: on for every binary that has them, left out for one that has not.</summary>
     public ImmutableArray<string> AddedMachineProperties { get; init; } = [];
 
     /// <summary>Whether the user asked for <c>-daemonize</c>; the supervisor goes to the background, QEMU does not.</summary>

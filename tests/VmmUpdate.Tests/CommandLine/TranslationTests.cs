@@ -66,6 +66,16 @@ public sealed class TranslationTests
             Line(Translate("-M pc-q35-7.2").RenderTarget(Qemu7)), StringComparison.Ordinal);
 
     [Theory]
+    [InlineData("-M pc-q35-7.2", true)]
+    [InlineData("-M pc-q35-7.2,aux-ram-share=off", false)]
+    public void A_newer_binary_gets_what_the_first_one_did_not_have(string line, bool on)
+    {
+        VmSpec spec = Translate(line, Qemu7);
+        Assert.Equal(on, Line(spec.RenderTarget(Qemu11)).Contains("aux-ram-share=on", StringComparison.Ordinal));
+        Assert.Contains("suppress-vmdesc=on", Line(spec.RenderTarget(Qemu11 with { MachineProperties = new HashSet<string>() })), StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("-m 2G", 2L << 30)]
     [InlineData("-m 2048", 2L << 30)]
     [InlineData("-m size=2G,slots=2,maxmem=8G", 2L << 30)]
@@ -246,6 +256,7 @@ public sealed class TranslationTests
     [Theory]
     [InlineData("-netdev user,id=n0,hostfwd=tcp::2222-:22,hostfwd=udp::53-:53", "-netdev user,id=n0", "hostfwd_add n0 tcp::2222-:22")]
     [InlineData("-nic user,model=e1000,hostfwd=tcp::2222-:22", "-nic user,model=e1000,id=user0", "hostfwd_add user0 tcp::2222-:22")]
+    [InlineData("-nic model=e1000,hostfwd=tcp::2222-:22", "-nic model=e1000,type=user,id=user0", "hostfwd_add user0 tcp::2222-:22")]
     [InlineData("""-netdev {"type":"user","id":"n0","hostfwd":[{"str":"tcp::2222-:22"}]}""", """-netdev {"type":"user","id":"n0"}""", "hostfwd_add n0 tcp::2222-:22")]
     [InlineData("-s", "", "gdbserver tcp::1234")]
     [InlineData("-gdb unix:/g,server", "", "gdbserver unix:/g,server")]
