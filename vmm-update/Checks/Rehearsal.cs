@@ -78,7 +78,7 @@ internal static class Rehearsal
                 $"builds the same machine: {built.CpuCount} vCPUs, {built.PciDevices.Length} PCI functions, {built.MemoryBackends.Length} memory backends");
         }
 
-        foreach (var finding in CpuRules.Compare(now, built))
+        foreach (var finding in MachineRules.Compare(now, built))
             yield return finding;
     }
 }

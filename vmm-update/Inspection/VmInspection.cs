@@ -73,6 +73,8 @@ internal sealed record VmInspection
 
     public required ImmutableArray<QomDevice> Devices { get; init; }
 
+    public required ImmutableArray<Virtqueue> Virtqueues { get; init; }
+
     public required ImmutableArray<BlockDevice> Blocks { get; init; }
 
     public required ImmutableArray<CharDevice> CharDevices { get; init; }

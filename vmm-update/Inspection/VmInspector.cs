@@ -30,6 +30,7 @@ internal static class VmInspector
             CpuThreads = [.. cpus.Select(c => c.GetProperty("thread-id").GetInt32())],
             PciDevices = await ReadPciAsync(vmm, cancellationToken),
             Devices = await QomTree.ReadDevicesAsync(vmm, cancellationToken),
+            Virtqueues = await VirtqueueReader.ReadAsync(vmm, cancellationToken),
             Blocks = await ReadBlocksAsync(vmm, cancellationToken),
             CharDevices = [.. (await vmm.ExecuteAsync("query-chardev", cancellationToken)).EnumerateArray().Select(c => new CharDevice(
                 c.GetProperty("label").GetString()!,

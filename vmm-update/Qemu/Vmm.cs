@@ -119,7 +119,8 @@ internal sealed class Vmm : IAsyncDisposable
             stream.Seek(-Math.Min(stream.Length, 4096), SeekOrigin.End);
             using var reader = new StreamReader(stream);
             var lines = reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-            return string.Join(" | ", lines.TakeLast(3));
+            var errors = lines.Where(l => !l.Contains(": warning: ", StringComparison.Ordinal)).ToArray();
+            return string.Join(" | ", (errors.Length > 0 ? errors : lines).TakeLast(3));
         }
         catch (IOException)
         {

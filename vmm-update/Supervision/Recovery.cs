@@ -87,7 +87,7 @@ internal static class Recovery
             if (state != "postmigrate" || freshState != "paused")
             {
                 await fresh.KillAsync();
-                await OldVmmRecovery.GiveGuestBackAsync(old, watch, journal.WasRunning, cancellationToken);
+                await OldVmmRecovery.GiveGuestBackAsync(old, journal.WasRunning, cancellationToken);
                 SupervisorLog.Recovered(logger, "the update had not been committed: the old VMM keeps the guest");
                 return old;
             }

@@ -6,51 +6,66 @@ namespace CprSharp.VmmUpdate.Update;
 /// <summary>Brings the guest back to life on the VMM it came from.</summary>
 internal static class OldVmmRecovery
 {
-    /// <summary>Ends what is left of the migration, and resumes the guest if it ran before.</summary>
+    /// <summary>A migration that ended badly resumes the guest by itself, a little after it reports its end.</summary>
+    private static readonly TimeSpan SelfResume = TimeSpan.FromSeconds(1);
+
+    /// <summary>Ends what is left of the migration, and resumes the guest if it ran before. The new VMM must be dead when this is called.</summary>
     /// <exception cref="UpdateException">The old VMM is gone or does not resume.</exception>
-    public static async Task GiveGuestBackAsync(Vmm old, SwitchoverWatch watch, bool wasRunning, CancellationToken cancellationToken)
+    public static async Task GiveGuestBackAsync(Vmm old, bool wasRunning, CancellationToken cancellationToken)
     {
         if (old.Exited.IsCompleted)
             throw new UpdateException("old-vmm-ended", $"the old VMM (pid {old.Pid}) has ended: {await old.Exited}; {old.LogTail()}", "start the VM again");
 
         await ReconnectAsync(old, cancellationToken);
-        var status = await MigrationStatusAsync(old, cancellationToken);
-        if (status is "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" or "cancelling")
+        using var events = old.Qmp.Subscribe("MIGRATION", "RESUME");
+        var cancelled = false;
+        var resumesBySelf = TimeSpan.Zero;
+        while (true)
         {
-            await old.ExecuteAsync("migrate_cancel", cancellationToken);
-            while ((status = await MigrationStatusAsync(old, cancellationToken)) is not ("cancelled" or "failed" or "completed" or "none"))
-                await ((Task)watch.OldFinished.WaitAsync(TimeSpan.FromMilliseconds(5), cancellationToken)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        }
-
-        if (!wasRunning)
-            return;
-
-        // A failed or cancelled migration resumes the guest by itself, a little after it reports its end.
-        using var resumed = old.Qmp.Subscribe("RESUME");
-        if (await old.QueryRunStateAsync(cancellationToken) == "running")
-            return;
-
-        if (status == "completed")
-        {
-            await old.ExecuteAsync("cont", cancellationToken);
-        }
-        else
-        {
-            using var grace = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-            grace.CancelAfter(TimeSpan.FromSeconds(2));
-            try
+            var state = await old.QueryRunStateAsync(cancellationToken);
+            var migration = await MigrationStatusAsync(old, cancellationToken);
+            switch (migration)
             {
-                await resumed.NextAsync(_ => true, grace.Token);
-            }
-            catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
-            {
-                await old.ExecuteAsync("cont", cancellationToken);
+                case "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" when !cancelled:
+                    await old.ExecuteAsync("migrate_cancel", cancellationToken);
+                    cancelled = true;
+                    break;
+                case "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" or "cancelling" or "failing":
+                    await NextEventAsync(events, TimeSpan.FromMilliseconds(20), cancellationToken);
+                    break;
+                case var _ when state == "running" || !wasRunning:
+                    return;
+                case "completed":
+                    await old.ExecuteAsync("cont", cancellationToken);
+                    break;
+                default:
+                    if (resumesBySelf < SelfResume)
+                    {
+                        resumesBySelf += TimeSpan.FromMilliseconds(20);
+                        await NextEventAsync(events, TimeSpan.FromMilliseconds(20), cancellationToken);
+                    }
+                    else
+                    {
+                        await old.ExecuteAsync("cont", cancellationToken);
+                    }
+
+                    break;
             }
         }
+    }
 
-        var state = await old.QueryRunStateAsync(cancellationToken);
-        if (state != "running")
-            throw new UpdateException("old-vmm-not-running", $"the old VMM (pid {old.Pid}) is '{state}' after cont", "look at its monitor and log");
+    private static async Task NextEventAsync(QmpEventSubscription events, TimeSpan longest, CancellationToken cancellationToken)
+    {
+        using var soon = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        soon.CancelAfter(longest);
+        try
+        {
+            await events.NextAsync(soon.Token);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            // No event is an answer too: the state is asked again.
+        }
     }
 
     private static async Task ReconnectAsync(Vmm old, CancellationToken cancellationToken)

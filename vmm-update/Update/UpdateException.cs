@@ -6,6 +6,9 @@ public sealed class UpdateException(string code, string message, string fix, Exc
     /// <summary>Stable identifier of the cause.</summary>
     public string Code { get; } = code;
 
+    /// <summary>Whether nothing failed, but the new VMM showed that it does not fit this VM.</summary>
+    public bool IsRefusal { get; init; }
+
     /// <summary>What the operator can change.</summary>
     public string Fix { get; } = fix;
 }

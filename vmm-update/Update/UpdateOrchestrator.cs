@@ -103,9 +103,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
         catch (Exception e)
         {
-            var refused = e is UpdateException { Code: "topology" or "start-refused" };
-            if (refused)
-                _findings.Add(Finding.Fail(((UpdateException)e).Code, switchover.NewFacts.Path, e.Message, ((UpdateException)e).Fix));
+            var refused = e is UpdateException { IsRefusal: true };
+            if (e is UpdateException { IsRefusal: true } refusal && !_findings.Exists(f => f.Id == refusal.Code))
+                _findings.Add(Finding.Fail(refusal.Code, switchover.NewFacts.Path, refusal.Message, refusal.Fix));
             var error = Describe(e, "the guest was not paused", cancellationToken);
             return await RollBackAsync(report with { Error = error }, switchover, engine, watch, refused ? UpdateOutcome.Refused : UpdateOutcome.Failed);
         }
@@ -171,13 +171,16 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
         catch (VmmExitedException e) when (e.Status.Code is not null)
         {
-            throw new UpdateException("start-refused", e.Message, "the new VMM does not accept this VM's command line: see what it said", e);
+            throw new UpdateException("start-refused", e.Message, "the new VMM does not accept this VM's command line: see what it said", e) { IsRefusal = true };
         }
 
         watch.WatchNew(switchover.New);
         await _faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
         var built = await VmInspector.InspectAsync(switchover.New, switchover.NewFacts, cancellationToken);
         TopologyComparer.Require(inspection, built);
+        _findings.AddRange(MachineRules.Compare(inspection, built));
+        if (_findings.Find(f => f.Severity == Severity.Fail) is { } blocker)
+            throw new UpdateException(blocker.Id, $"{blocker.Object}: {blocker.Evidence}", blocker.Fix) { IsRefusal = true };
         _findings.AddRange(await host.MatchProcessAsync(switchover.New, cancellationToken));
         await _faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
     }
@@ -282,7 +285,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                     throw new UpdateException("new-vmm-died", "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
             }
 
-            await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, watch, _wasRunning, deadline.Token);
+            await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
             await engine.RestoreAsync(switchover, deadline.Token);
             if (switchover.HasNew)
             {
