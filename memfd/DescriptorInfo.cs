@@ -1,6 +1,6 @@
 using System.Globalization;
-using CprSharp.Memfd.Interop;
 using System.Runtime.InteropServices;
+using CprSharp.Memfd.Interop;
 
 namespace CprSharp.Memfd;
 

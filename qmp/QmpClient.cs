@@ -221,8 +221,11 @@ public sealed class QmpClient : IAsyncDisposable
             throw new ArgumentException($"{name}: {descriptors.Count} descriptors; QEMU takes up to {QmpCommandOptions.MaxDescriptors}.", nameof(options));
         if (descriptors.Count > 0 && outOfBand)
             throw new ArgumentException($"{name}: descriptors cannot go with an out-of-band command.", nameof(options));
+        var timeout = options.Timeout ?? _options.CommandTimeout;
+        if (timeout is { } limit && limit != Timeout.InfiniteTimeSpan && (limit <= TimeSpan.Zero || limit > QmpClientOptions.LongestTimeout))
+            throw new ArgumentOutOfRangeException(nameof(options), $"{name}: a deadline of {limit} is not between 0 and {QmpClientOptions.LongestTimeout}.");
         var pending = new PendingCommand(id, name, message, outOfBand, descriptors, _options.InlineContinuations);
-        return await session.ExecuteAsync(pending, options.Timeout ?? _options.CommandTimeout, ct);
+        return await session.ExecuteAsync(pending, timeout, ct);
     }
 
     private async Task ConnectAsync(Func<CancellationToken, Task<Socket>> open, string peer, CancellationToken ct)

@@ -25,6 +25,9 @@ public sealed record QmpClientOptions
     /// <summary>QEMU's own limit on one message (qobject/json-streamer.c, MAX_TOKEN_SIZE).</summary>
     public const int DefaultMaxMessageBytes = 64 * 1024 * 1024;
 
+    /// <summary>What the framework's timers can do: about 49 days.</summary>
+    internal static readonly TimeSpan LongestTimeout = TimeSpan.FromMilliseconds(uint.MaxValue - 1);
+
     /// <summary>Enable out-of-band execution when the VMM offers it. Default true.</summary>
     public bool EnableOutOfBand { get; init; } = true;
 
@@ -52,8 +55,10 @@ public sealed record QmpClientOptions
         {
             { MaxMessageBytes: < 1024 } => $"MaxMessageBytes is {options.MaxMessageBytes}; it must be at least 1024.",
             { EventBufferLimit: < 1 } => $"EventBufferLimit is {options.EventBufferLimit}; it must be at least 1.",
-            _ when options.GreetingTimeout <= TimeSpan.Zero => $"GreetingTimeout is {options.GreetingTimeout}; it must be positive.",
-            _ when options.CommandTimeout <= TimeSpan.Zero => $"CommandTimeout is {options.CommandTimeout}; it must be positive, or null for none.",
+            _ when options.GreetingTimeout <= TimeSpan.Zero || options.GreetingTimeout > LongestTimeout =>
+                $"GreetingTimeout is {options.GreetingTimeout}; it must be positive and at most {LongestTimeout}.",
+            _ when options.CommandTimeout <= TimeSpan.Zero || options.CommandTimeout > LongestTimeout =>
+                $"CommandTimeout is {options.CommandTimeout}; it must be positive and at most {LongestTimeout}, or null for none.",
             _ => null,
         };
         return wrong is null ? options : throw new ArgumentOutOfRangeException(nameof(options), wrong);

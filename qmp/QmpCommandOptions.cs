@@ -14,7 +14,7 @@ public sealed record QmpCommandOptions
     /// </summary>
     public bool OutOfBand { get; init; }
 
-    /// <summary>Deadline from the call to the reply; null means <see cref="QmpClientOptions.CommandTimeout"/>.</summary>
+    /// <summary>Deadline from the call to the reply; null means <see cref="QmpClientOptions.CommandTimeout"/>, <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> none.</summary>
     public TimeSpan? Timeout { get; init; }
 
     /// <summary>

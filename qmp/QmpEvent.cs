@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 
 namespace CprSharp.Qmp;
 
@@ -25,6 +26,8 @@ public sealed record QmpEvent(string Name, JsonElement Data, long TimestampMicro
         TimestampMicroseconds < 0 ? null : DateTimeOffset.UnixEpoch.AddTicks(TimestampMicroseconds * TimeSpan.TicksPerMicrosecond);
 
     /// <summary>A new event with the current time, for a server to send.</summary>
-    public static QmpEvent Now(string name, JsonElement data) =>
-        new(name, data, (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond);
+    /// <param name="name">The event's name.</param>
+    /// <param name="data">Its data; null for none.</param>
+    public static QmpEvent Now(string name, JsonObject? data = null) =>
+        new(name, data is null ? Protocol.MessageText.EmptyObject : Protocol.MessageText.ToElement(data), (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond);
 }

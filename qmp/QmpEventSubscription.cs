@@ -71,10 +71,11 @@ public sealed class QmpEventSubscription : IAsyncEnumerable<QmpEvent>, IDisposab
 
     internal void Deliver(QmpEvent e)
     {
-        if (Interlocked.Read(ref _missed) == 0 && _channel.Writer.TryWrite(e)) return;
+        if (_channel.Writer.TryWrite(e)) return;
         // Disposed by the reader: nobody is left who could miss it.
         if (_channel.Reader.Completion.IsCompleted) return;
         Interlocked.Increment(ref _missed);
+        // From here on every write fails, so that nothing follows the gap.
         _channel.Writer.TryComplete();
     }
 

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using CprSharp.Qmp.Protocol;
 
 namespace CprSharp.Qmp;
@@ -18,8 +19,15 @@ public sealed class QmpReply
     /// <param name="value">The value; an undefined element means the empty object that QMP prescribes for "no data".</param>
     public static QmpReply Success(JsonElement value) => FromOwnText(MessageText.Success(value));
 
+    /// <inheritdoc cref="Success(JsonElement)"/>
+    public static QmpReply Success(JsonNode value)
+    {
+        ArgumentNullException.ThrowIfNull(value);
+        return Success(MessageText.ToElement(value));
+    }
+
     /// <summary>A success without data.</summary>
-    public static QmpReply Success() => Success(default);
+    public static QmpReply Success() => Success(default(JsonElement));
 
     /// <summary>An error, as a server's handler returns it.</summary>
     /// <param name="errorClass">See <see cref="QmpErrorClass"/>.</param>

@@ -68,7 +68,7 @@ internal sealed class ClientSession
         var outOfBand = _options.EnableOutOfBand && greeting.OffersOutOfBand;
         var arguments = outOfBand ? new JsonObject { ["enable"] = new JsonArray(QmpGreeting.OutOfBandCapability) } : null;
         const string Command = "qmp_capabilities";
-        using var negotiation = new PendingCommand(id, Command, WithLineEnd(MessageText.Command(Command, arguments, false, id)), false, [], true);
+        using var negotiation = new PendingCommand(id, Command, WithLineEnd(MessageText.Command(Command, arguments, false, id)), false, [], _options.InlineContinuations);
         var reply = await ExecuteAsync(negotiation, null, ct);
         if (reply.IsError)
             throw new QmpConnectionException(QmpConnectionFailure.NegotiationFailed, $"The VMM refused {Command}: {reply.ErrorDescription}");
@@ -87,7 +87,7 @@ internal sealed class ClientSession
 
         Enqueue(command);
         using var registration = ct.UnsafeRegister((_, token) => Abandon(command, (c, _) => c.Cancel(token)), null);
-        using var timer = timeout is { } limit
+        using var timer = timeout is { } limit && limit != Timeout.InfiniteTimeSpan
             ? new Timer(_ => Abandon(command, (c, wasSent) => c.Fail(new QmpTimeoutException(c.Name, limit, wasSent))), null, limit, Timeout.InfiniteTimeSpan)
             : null;
         return await command.Task;

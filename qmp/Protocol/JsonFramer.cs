@@ -94,7 +94,7 @@ internal struct JsonFramer
             {
                 _escaped = false;
                 UsesSingleQuotes |= data[position] == (byte)'\'';
-                if (IsForbidden(data[position])) return Fail(FrameError.ControlCharacter, data[position], position, out error);
+                if (IsForbidden(data[position])) return Fail(FrameError.ControlCharacter, position, out error);
                 position++;
                 continue;
             }
@@ -113,7 +113,7 @@ internal struct JsonFramer
                     UsesSingleQuotes |= found == (byte)'\'';
                     break;
                 case (byte)'{' or (byte)'[':
-                    if (++_depth > MaxDepth) return Fail(FrameError.TooDeep, found, position, out error);
+                    if (++_depth > MaxDepth) return Fail(FrameError.TooDeep, position, out error);
                     break;
                 case (byte)'}' or (byte)']':
                     if (--_depth == 0)
@@ -124,7 +124,7 @@ internal struct JsonFramer
 
                     break;
                 default:
-                    return Fail(FrameError.ControlCharacter, found, position, out error);
+                    return Fail(FrameError.ControlCharacter, position, out error);
             }
 
             position++;
@@ -133,10 +133,10 @@ internal struct JsonFramer
         return position;
     }
 
-    private int Fail(FrameError cause, byte culprit, int position, out FrameError error)
+    private int Fail(FrameError cause, int position, out FrameError error)
     {
         error = cause;
-        this = new JsonFramer { _recovering = culprit != (byte)'\n' };
+        this = new JsonFramer { _recovering = true };
         return position + 1;
     }
 

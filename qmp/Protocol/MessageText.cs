@@ -16,6 +16,13 @@ internal static class MessageText
 
     public static JsonElement ParseElement(ReadOnlySpan<byte> json) => JsonElement.Parse(json, s_documentOptions);
 
+    public static JsonElement ToElement(JsonNode node)
+    {
+        var output = new ArrayBufferWriter<byte>(256);
+        using (var writer = new Utf8JsonWriter(output, s_writerOptions)) node.WriteTo(writer);
+        return ParseElement(output.WrittenSpan);
+    }
+
     public static byte[] Number(long number) => Encoding.ASCII.GetBytes(number.ToString(CultureInfo.InvariantCulture));
 
     public static byte[] Command(string name, JsonObject? arguments, bool outOfBand, long id) => Write(w =>

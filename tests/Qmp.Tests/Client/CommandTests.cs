@@ -197,4 +197,37 @@ public sealed class CommandTests
 
         await FakeVmm.AssertReconnectsAsync(vmm.Client);
     }
+
+    [Fact]
+    public async Task Without_inline_continuations_code_may_block_on_another_reply()
+    {
+        await using var vmm = await FakeVmm.StartAsync(new QmpClientOptions { InlineContinuations = false });
+        using var events = vmm.Client.Subscribe();
+        var worker = Task.Run(async () =>
+        {
+            await vmm.Client.ExecuteAsync("a");
+            vmm.Client.ExecuteAsync("b").Wait();
+            await events.NextAsync();
+            vmm.Client.ExecuteAsync("c").Wait();
+        });
+        await vmm.ReturnAsync(await vmm.ExpectAsync("a"));
+        await vmm.ReturnAsync(await vmm.ExpectAsync("b"));
+        await vmm.EventAsync("E");
+        await vmm.ReturnAsync(await vmm.ExpectAsync("c"));
+        await worker.Soon();
+    }
+
+    [Fact]
+    public async Task A_command_can_be_freed_of_the_default_deadline_but_not_have_a_senseless_one()
+    {
+        await using var vmm = await FakeVmm.StartAsync(new QmpClientOptions { CommandTimeout = TimeSpan.FromMilliseconds(50) });
+        var patient = vmm.Client.ExecuteAsync("patient", options: new() { Timeout = Timeout.InfiniteTimeSpan });
+        var id = await vmm.ExpectAsync("patient");
+        await Assert.ThrowsAsync<QmpTimeoutException>(() => vmm.Client.ExecuteAsync("hasty").Soon());
+        await vmm.ExpectAsync("hasty");
+        await vmm.ReturnAsync(id);
+        await patient.Soon();
+        foreach (var senseless in new[] { TimeSpan.Zero, TimeSpan.FromMilliseconds(-2), TimeSpan.FromDays(100) })
+            await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => vmm.Client.ExecuteAsync("x", options: new() { Timeout = senseless }));
+    }
 }

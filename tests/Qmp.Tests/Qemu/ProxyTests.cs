@@ -72,6 +72,7 @@ public sealed class ProxyTests
     [InlineData("}\n")]
     [InlineData("{\"execute\": \"query-\u0001")]
     [InlineData("{\"execute\": \"query-\n")]
+    [InlineData("{\"execute\": \"query-\nname")]
     [InlineData("{\"execute\": \"query-\u00ff")]
     [InlineData("\u00ff")]
     public async Task The_server_reacts_to_odd_input_as_QEMU_does(string text)

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 
 namespace CprSharp.Qmp.Tests.Server;
 
@@ -77,14 +78,16 @@ public sealed class ServerExecutionTests
         await using var server = new TestServer((c, _) => c.Name switch
         {
             "known" => throw new QmpException(c.Name, QmpErrorClass.DeviceNotFound, "no such"),
+            "node" => ValueTask.FromResult(QmpReply.Success(new JsonObject { ["a"] = 1 })),
             "returned" => ValueTask.FromResult(QmpReply.Error("KVMMissingCap", "say \"ä\"")),
             _ => throw new InvalidOperationException("bug"),
         });
         using var wire = await server.ConnectNegotiatedAsync();
-        await wire.SendAsync("""{"execute": "known", "id": 1} {"execute": "returned", "id": 2} {"execute": "bad", "id": 3}""");
+        await wire.SendAsync("""{"execute": "known", "id": 1} {"execute": "returned", "id": 2} {"execute": "bad", "id": 3} {"execute": "node"}""");
         ServerProtocolTests.AssertError(await wire.ReadAsync(), "DeviceNotFound", "no such", "1");
         ServerProtocolTests.AssertError(await wire.ReadAsync(), "KVMMissingCap", "say \"ä\"", "2");
         ServerProtocolTests.AssertError(await wire.ReadAsync(), "GenericError", "bug", "3");
+        Assert.Equal("{\"return\":{\"a\":1}}", await wire.ReadLineAsync());
         Assert.Equal("bug", Assert.Single(server.Failures).Message);
     }
 
@@ -252,7 +255,11 @@ public sealed class ServerExecutionTests
         var connection = await negotiated.Task.Soon();
         Assert.True(connection.Negotiated);
         Assert.True(connection.OutOfBandEnabled);
-        connection.SendEvent(new QmpEvent("HELLO", default, 5));
-        Assert.Equal("HELLO", (await wire.ReadAsync()).GetProperty("event").GetString());
+        var before = DateTimeOffset.UtcNow;
+        connection.SendEvent(QmpEvent.Now("HELLO", new JsonObject { ["phase"] = "plan" }));
+        var e = await wire.ReadAsync();
+        Assert.Equal("HELLO", e.GetProperty("event").GetString());
+        Assert.Equal("plan", e.GetProperty("data").GetProperty("phase").GetString());
+        Assert.InRange(e.GetProperty("timestamp").GetProperty("seconds").GetInt64(), before.ToUnixTimeSeconds(), DateTimeOffset.UtcNow.ToUnixTimeSeconds());
     }
 }
