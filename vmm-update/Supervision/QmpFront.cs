@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Qmp;
@@ -152,8 +151,7 @@ internal sealed class QmpFront : IAsyncDisposable
                 data["pause-ms"] = pause;
         }
 
-        using var document = JsonDocument.Parse(data.ToJsonString());
-        var sent = _server.BroadcastAsync(QmpEvent.Now(QmpNames.UpdateEvent, document.RootElement.Clone()));
+        var sent = _server.BroadcastAsync(QmpEvent.Now(QmpNames.UpdateEvent, data));
         if (!sent.IsCompletedSuccessfully)
             _tasks.Add(sent.AsTask());
     }
@@ -163,8 +161,7 @@ internal sealed class QmpFront : IAsyncDisposable
         var commands = JsonArray.Create(reply.ReturnValue())!;
         foreach (var name in QmpNames.Commands)
             commands.Add((JsonNode)new JsonObject { ["name"] = name });
-        using var document = JsonDocument.Parse(Encoding.UTF8.GetBytes(commands.ToJsonString()));
-        return QmpReply.Success(document.RootElement.Clone());
+        return QmpReply.Success(commands);
     }
 
     private static QmpReply Reply<T>(T value, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type) =>

@@ -24,10 +24,11 @@ internal static class Recovery
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(Deadline);
 
-        var recorded = await TryAttachAsync(directory, record.Generation, record.Binary, record.Pid, record.StartTicks, deadline.Token);
+        var recorded = await TryAttachAsync(directory, record.QmpPath, record.Generation, record.Binary, record.Pid, record.StartTicks, deadline.Token);
         var other = journal is null || journal.NewGeneration == record.Generation
             ? null
-            : await TryAttachAsync(directory, journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
+            : await TryAttachAsync(
+                directory, directory.MonitorSocket(journal.NewGeneration), journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
         var chosen = await ChooseAsync(recorded, other, journal, logger, deadline.Token)
             ?? throw new UpdateException("guest-gone", $"the VMM of '{directory.Name}' (pid {record.Pid}) has ended", "start the VM again");
 
@@ -103,12 +104,11 @@ internal static class Recovery
     }
 
     private static async Task<Vmm?> TryAttachAsync(
-        VmDirectory directory, int generation, string binary, int pid, long startTicks, CancellationToken cancellationToken)
+        VmDirectory directory, string qmpPath, int generation, string binary, int pid, long startTicks, CancellationToken cancellationToken)
     {
         if (!RecordedVm.Runs(pid, startTicks))
             return null;
 
-        var qmpPath = directory.MonitorSocket(generation);
         var pidFd = PidFd.Open(pid);
         var qmp = new QmpClient();
         using var soon = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
