@@ -236,6 +236,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await switchover.Old.KillAsync();
             await switchover.Old.DisposeAsync();
             host.Directory.RemoveSockets(switchover.Old.Generation);
+            host.Directory.RemoveTransferSockets(switchover.New.Generation);
         });
         await NoteAsync("after-commit", async () => _findings.AddRange(await host.AfterCommitAsync(switchover.New, deadline.Token)));
         await NoteAsync("retire", () => _faults.HitAsync(FaultPoint.RetireEnd, deadline.Token).AsTask());
