@@ -40,7 +40,12 @@ provide() {
 apt_install() {
     [ "$(id -u)" = 0 ] || die "missing Debian packages: $*; install them, or run 'make deps' as root"
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
-    "${apt[@]}" update >&2
+    local attempt
+    for attempt in {1..12}; do   # apt waits for dpkg's lock, but not for that of another update
+        "${apt[@]}" update >&2 && break
+        [ "$attempt" -lt 12 ] || die "apt-get update does not succeed"
+        sleep 10
+    done
     "${apt[@]}" install -y --no-install-recommends "$@" >&2
 }
 
