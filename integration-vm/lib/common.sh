@@ -5,7 +5,7 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin   # depmod, where PATH is a plain user's
 
-cache=${CPRSHARP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cprsharp}
+cache=$(realpath -m "${CPRSHARP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cprsharp}")
 
 say() { printf '%s\n' "components: $*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -27,7 +27,7 @@ provide() {
         work=$(mktemp -d "$cache/.$name.XXXXXX")
         chmod 755 "$work"
         # shellcheck disable=SC2064  # the directory of now
-        trap "rm -rf '$work'" EXIT
+        trap "rm -rf ${work@Q}" EXIT
         mkdir "$work/tree"
         "$@" "$work/tree"
         mv -T "$work/tree" "$cache/$name"
