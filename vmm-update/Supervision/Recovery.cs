@@ -58,7 +58,14 @@ internal static class Recovery
 
         directory.RemoveTransferSockets(chosen.Generation);
         VmFiles.Write(directory, (UpdateJournal?)null);
-        return VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, chosen.PidFd), chosen);
+        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, chosen.PidFd), chosen);
+        if (chosen == other)
+        {
+            foreach (var finding in await supervisor.AfterCommitAsync(chosen, deadline.Token))
+                SupervisorLog.Recovered(logger, $"{finding.Object}: {finding.Evidence}");
+        }
+
+        return supervisor;
     }
 
     private static async Task<Vmm?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal? journal, ILogger logger, CancellationToken cancellationToken)
@@ -116,7 +123,7 @@ internal static class Recovery
         soon.CancelAfter(TimeSpan.FromSeconds(5));
         try
         {
-            await qmp.ConnectAsync(qmpPath, soon.Token);
+            await qmp.ConnectAsync(UnixSocket.Connect(qmpPath), soon.Token);
             return Vmm.FromForeign(generation, binary, qmpPath, pidFd, qmp, directory.VmmLog(generation));
         }
         catch (Exception e) when (e is IOException or OperationCanceledException && !cancellationToken.IsCancellationRequested)

@@ -295,6 +295,12 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 PauseMs = paused ? PauseMs(await watch.OldStopped, watch.OldResumed) : null,
             });
         }
+        catch (UpdateException e) when (e.Code == OldVmmRecovery.OldVmmEnded && !watch.OldStopped.IsCompletedSuccessfully)
+        {
+            // Nobody stopped it: the guest powered off, or its VMM died, while it still ran there.
+            host.SaveJournal(null);
+            return Finish(report with { Outcome = UpdateOutcome.Failed, Error = new ReportError("guest-ended", $"the guest ended on the old VMM during the update: {e.Message}", e.Fix) });
+        }
         catch (Exception e)
         {
             LogUnknown(e);
