@@ -226,7 +226,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     /// <summary>The guest runs on the new VMM. Nothing here may undo that: what goes wrong becomes a finding.</summary>
     private async Task RetireAsync(Switchover switchover, IUpdateEngine engine)
     {
-        _ = engine;
         _clock.Enter(UpdatePhase.Retire);
         await NoteAsync("commit-end", token => _faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
         await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
@@ -236,6 +235,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await switchover.Old.DisposeAsync();
             host.Directory.RemoveSockets(switchover.Old.Generation);
         });
+        await NoteAsync("migration-settings", token => engine.RestoreAsync(switchover.New, token));
         await NoteAsync("after-commit", async token => _findings.AddRange(await host.AfterCommitAsync(switchover.New, token)));
         await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
         await NoteAsync("record", _ =>
@@ -287,7 +287,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             }
 
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
-            await engine.RestoreAsync(switchover, deadline.Token);
+            await engine.RestoreAsync(switchover.Old, deadline.Token);
             if (switchover.HasNew)
             {
                 await switchover.New.DisposeAsync();
