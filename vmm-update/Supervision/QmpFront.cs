@@ -152,8 +152,7 @@ internal sealed class QmpFront : IAsyncDisposable
                 data["pause-ms"] = pause;
         }
 
-        using var document = JsonDocument.Parse(data.ToJsonString());
-        var sent = _server.BroadcastAsync(QmpEvent.Now(QmpNames.UpdateEvent, document.RootElement.Clone()));
+        var sent = _server.BroadcastAsync(QmpEvent.Now(QmpNames.UpdateEvent, data));
         if (!sent.IsCompletedSuccessfully)
             _tasks.Add(sent.AsTask());
     }
