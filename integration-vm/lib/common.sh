@@ -5,7 +5,7 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin   # depmod, where PATH is a plain user's
 
-cache=${CPRSHARP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cprsharp}
+cache=$(realpath -m "${CPRSHARP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cprsharp}")
 
 say() { printf '%s\n' "components: $*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -27,7 +27,7 @@ provide() {
         work=$(mktemp -d "$cache/.$name.XXXXXX")
         chmod 755 "$work"
         # shellcheck disable=SC2064  # the directory of now
-        trap "rm -rf '$work'" EXIT
+        trap "rm -rf ${work@Q}" EXIT
         mkdir "$work/tree"
         "$@" "$work/tree"
         mv -T "$work/tree" "$cache/$name"
@@ -40,7 +40,12 @@ provide() {
 apt_install() {
     [ "$(id -u)" = 0 ] || die "missing Debian packages: $*; install them, or run 'make deps' as root"
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
-    "${apt[@]}" update >&2
+    local attempt
+    for attempt in {1..12}; do   # apt waits for dpkg's lock, but not for that of another update
+        "${apt[@]}" update >&2 && break
+        [ "$attempt" -lt 12 ] || die "apt-get update does not succeed"
+        sleep 10
+    done
     "${apt[@]}" install -y --no-install-recommends "$@" >&2
 }
 

@@ -23,6 +23,7 @@ public sealed class QmpServerConnection : IAsyncDisposable
 
     private const string Negotiation = "qmp_capabilities";
 
+    private readonly Lock _entering = new();
     private readonly Socket _socket;
     private readonly QmpCommandHandler _handler;
     private readonly QmpServerOptions _options;
@@ -86,7 +87,9 @@ public sealed class QmpServerConnection : IAsyncDisposable
 
     internal void SendEventLine(ReadOnlyMemory<byte> line)
     {
-        if (_negotiated) Write(line);
+        bool negotiated;
+        lock (_entering) negotiated = _negotiated;
+        if (negotiated) Write(line);
     }
 
     internal async Task RunAsync()
@@ -248,9 +251,13 @@ public sealed class QmpServerConnection : IAsyncDisposable
         }
 
         _outOfBandEnabled = outOfBand;
-        Reply(incoming, QmpReply.Success());
-        // From here on events are delivered; the reply comes before the first of them.
-        _negotiated = true;
+        // The reply comes before the first event, and a client that has it misses none.
+        lock (_entering)
+        {
+            Reply(incoming, QmpReply.Success());
+            _negotiated = true;
+        }
+
         _options.ConnectionNegotiated?.Invoke(this);
     }
 

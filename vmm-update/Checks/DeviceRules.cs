@@ -1,9 +1,10 @@
+using CprSharp.Iommufd;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Reporting;
 
 namespace CprSharp.VmmUpdate.Checks;
 
-/// <summary>Pure: device types that cannot be moved to another VMM, with the reason.</summary>
+/// <summary>Device types that cannot be moved to another VMM, with the reason.</summary>
 /// <remarks>Types whose VMStateDescription is <c>unmigratable</c> or that add a migration blocker, in QEMU 7.2 to 11.1 (<c>hw/</c>).</remarks>
 internal static class DeviceRules
 {
@@ -43,7 +44,7 @@ internal static class DeviceRules
                     name,
                     vm.Accelerator == "tcg"
                         ? $"{device.Type} under TCG: QEMU crashes in such an update and the guest is lost"
-                        : $"{device.Type} is a passed-through device; updating with one is not supported by this release",
+                        : $"{device.Type} is a passed-through device; updating with one is not supported by this release ({Describe(IommufdContext.Probe())})",
                     "unplug the device for the update (device_del), or wait for the release that supports it");
             }
             else if (Unmovable.TryGetValue(device.Type, out var reason) && reason.Length > 0)
@@ -56,4 +57,12 @@ internal static class DeviceRules
         if (!any)
             yield return Finding.Pass("devices", "machine", $"{vm.Devices.Count(d => d.Id is not null || d.IsAnonymous)} devices, none of a type that cannot be moved");
     }
+
+    private static string Describe(IommufdSupport support) => support switch
+    {
+        IommufdSupport.NoDevice => "this kernel has no /dev/iommu",
+        IommufdSupport.NotPermitted => "/dev/iommu may not be opened",
+        IommufdSupport.NoChangeProcess => "this kernel lacks IOMMU_IOAS_CHANGE_PROCESS",
+        _ => "this kernel has IOMMU_IOAS_CHANGE_PROCESS",
+    };
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
@@ -28,6 +29,12 @@ internal static class HostRules
             ? Finding.Fail(
                 "state-directory-full", host.Directory.Path, $"{drive.AvailableFreeSpace >> 10} KiB free", "free space there: the update's journal must be written")
             : Finding.Pass("state-directory", host.Directory.Path, $"{drive.AvailableFreeSpace >> 20} MiB free");
+
+        if (ProcFs.SecurityLabel(host.Current.Pid) is { } label && ProcFs.SecurityLabel(Environment.ProcessId) is var own && label != own)
+        {
+            yield return Finding.Fail(
+                "security-label", host.Current.Binary, $"the VMM runs as '{label}', the supervisor as '{own}': the new VMM would not get that label", "run the supervisor under the label, or the VMM without it");
+        }
 
         if (vm.Accelerator == "kvm" && !CanOpen("/dev/kvm"))
             yield return Finding.Fail("privileges", "/dev/kvm", "the supervisor cannot open it, so the new VMM could not", "run the supervisor as the user and groups the VM was started with");

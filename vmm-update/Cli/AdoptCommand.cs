@@ -1,5 +1,6 @@
 using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Supervision;
+using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
@@ -19,6 +20,8 @@ internal sealed class AdoptCommand(CliContext cli)
             await using var services = Settings.Load();
             if (!foreground && readyFd is null)
             {
+                if (qmp is null && SupervisorLock.IsTaken(directory))
+                    return await AlreadySupervisedAsync(directory, cancellationToken);
                 string[] socket = qmp is null ? [] : ["--qmp", Path.GetFullPath(qmp)];
                 return await BackgroundSupervisor.StartAsync(directory, ["adopt", name, .. socket, "--state-dir", cli.StateDirectory], cli, cancellationToken);
             }
@@ -38,6 +41,27 @@ internal sealed class AdoptCommand(CliContext cli)
         {
             ready?.Failed(e);
             throw;
+        }
+    }
+
+    /// <summary>What was asked for is so, or is about to be: a guardian may just be taking the VM over.</summary>
+    private async Task<int> AlreadySupervisedAsync(VmDirectory directory, CancellationToken cancellationToken)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        deadline.CancelAfter(TimeSpan.FromSeconds(20));
+        using var retry = new PeriodicTimer(TimeSpan.FromMilliseconds(50));
+        while (true)
+        {
+            try
+            {
+                await using var vm = await VmConnection.OpenAsync(directory, deadline.Token);
+                cli.Terminal.Progress($"{directory.Name}: already supervised");
+                return ExitCodes.Done;
+            }
+            catch (UpdateException) when (SupervisorLock.IsTaken(directory))
+            {
+                await retry.WaitForNextTickAsync(deadline.Token);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.IO.Pipes;
 using System.Text.Json;
 using CprSharp.Memfd;
+using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
@@ -23,12 +24,11 @@ internal static class BackgroundSupervisor
         directory.Create();
         using var pipe = new AnonymousPipeServerStream(PipeDirection.In, HandleInheritability.None);
         using var log = File.OpenHandle(directory.SupervisorLog, FileMode.Append, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
-        var (program, prefix) = Self();
-        string[] withReady = [.. prefix, arguments[0], "--ready-fd", ReadyDescriptor.ToString(CultureInfo.InvariantCulture), .. arguments[1..]];
+        var (program, self) = SelfProgram.Command([arguments[0], "--ready-fd", ReadyDescriptor.ToString(CultureInfo.InvariantCulture), .. arguments[1..]]);
         await using var child = ChildProcess.Start(new ChildProcessStart
         {
             Path = program,
-            Arguments = withReady,
+            Arguments = self,
             Descriptors = [new InheritedDescriptor(pipe.ClientSafePipeHandle, ReadyDescriptor)],
             StandardOutput = log,
             StandardError = log,
@@ -51,13 +51,5 @@ internal static class BackgroundSupervisor
 
         cli.Terminal.Progress($"{directory.Name}: supervisor pid {child.Pid}, QMP on {directory.QmpSocket}");
         return ExitCodes.Done;
-    }
-
-    private static (string Program, string[] Arguments) Self()
-    {
-        var program = Environment.ProcessPath ?? "/proc/self/exe";
-        return Path.GetFileName(program) == "dotnet"
-            ? (program, [Environment.GetCommandLineArgs()[0]])
-            : (program, []);
     }
 }

@@ -12,6 +12,9 @@ internal static class CommandTree
 {
     private static readonly Option<bool> Json = new("--json") { Description = "Print one JSON document on standard output and nothing else", Recursive = true };
 
+    /// <summary>How long an interrupted command may take to end what it began: an update that is in the pause is finished first.</summary>
+    private static readonly TimeSpan Interruption = TimeSpan.FromMinutes(10);
+
     private static readonly Option<string?> StateDir = new("--state-dir")
     {
         Description = "Directory of runtime state (default: $CPRSHARP_STATE_DIR, $XDG_RUNTIME_DIR/cprsharp or /run/cprsharp)",
@@ -44,7 +47,7 @@ internal static class CommandTree
             return ExitCodes.Usage;
         }
 
-        return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+        return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = Interruption });
     }
 
     private static string Suffix(ParseResult parsed) => parsed.CommandResult.Command is RootCommand ? "" : $" {parsed.CommandResult.Command.Name}";

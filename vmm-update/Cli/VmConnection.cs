@@ -30,7 +30,7 @@ internal sealed class VmConnection : IAsyncDisposable
         var connection = new VmConnection(directory);
         try
         {
-            await connection._client.ConnectAsync(directory.QmpSocket, cancellationToken);
+            await connection._client.ConnectAsync(Memfd.UnixSocket.Connect(directory.QmpSocket), cancellationToken);
             return connection;
         }
         catch (Exception e) when (e is QmpConnectionException or SocketException or IOException)

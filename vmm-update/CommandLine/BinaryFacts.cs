@@ -69,6 +69,10 @@ public sealed record LaunchSettings
     /// <summary>Looks at a path that a memory backend names; every path is <see cref="HostPathKind.Unknown"/> when not given.</summary>
     public Func<string, HostPath> DescribePath { get; init; } = static _ => default;
 
+    /// <summary>Whether a VMM runs with this command line already: its memory and machine are then what they are, and only what a second
+    /// VMM beside it needs is translated.</summary>
+    public bool Running { get; init; }
+
     /// <summary>Settings without knowledge of the host.</summary>
     public static LaunchSettings Default { get; } = new();
 }

@@ -18,7 +18,8 @@ public static class Launch
         var draft = new SpecDraft(options, facts, settings ?? LaunchSettings.Default);
         LifecycleTranslation.Apply(draft);
         MachineTranslation.Apply(draft);
-        MemoryTranslation.Apply(draft);
+        if (!draft.Settings.Running)
+            MemoryTranslation.Apply(draft);
         DefaultMonitor.Apply(draft);
         DisplayTranslation.Apply(draft);
         CharacterTranslation.Apply(draft);

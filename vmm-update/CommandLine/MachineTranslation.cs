@@ -37,11 +37,15 @@ internal static class MachineTranslation
                 : $"The machine type {given} is an alias and was pinned: -machine {draft.MachineType}.");
         }
         machine = Typed(machine, draft.MachineType);
-        if (!machine.Has("aux-ram-share"))
-            draft.AddedMachineProperties.Add("aux-ram-share");
-        machine = Add(draft, machine, "aux-ram-share", "so that QEMU's own RAM outside the backends can be handed over");
-        // Must be the same at both ends: a target that expects the description waits for it (qemu_loadvm_state).
-        machine = Add(draft, machine, "suppress-vmdesc", "which keeps a description that no update reads out of the state, and shortens the pause");
+        if (!draft.Settings.Running)
+        {
+            if (!machine.Has("aux-ram-share"))
+                draft.AddedMachineProperties.Add("aux-ram-share");
+            machine = Add(draft, machine, "aux-ram-share", "so that QEMU's own RAM outside the backends can be handed over");
+            // Must be the same at both ends: a target that expects the description waits for it (qemu_loadvm_state).
+            machine = Add(draft, machine, "suppress-vmdesc", "which keeps a description that no update reads out of the state, and shortens the pause");
+        }
+
         if (draft.Options.Exists(static option => option.Name.Is("no-acpi")))
             machine = machine.With("acpi", false);
         if (draft.Options.Exists(static option => option.Name.Is("no-hpet")))

@@ -12,6 +12,9 @@ public sealed class UpdateOptions
     [RegularExpression("^(auto|transfer|shared-ram|exec)$", ErrorMessage = "Update:Engine must be auto, transfer, shared-ram or exec")]
     public string Engine { get; set; } = "auto";
 
+    /// <summary>Whether a guardian waits beside the supervisor and takes the VM over when it dies.</summary>
+    public bool Guardian { get; set; } = true;
+
     /// <summary>How long the preparation may take while the guest runs, in seconds.</summary>
     [Range(1, 3600)]
     public int PrepareDeadlineSeconds { get; set; } = 60;

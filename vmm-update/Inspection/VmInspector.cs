@@ -41,7 +41,7 @@ internal static class VmInspector
         };
     }
 
-    private static async Task<string> ReadMachineTypeAsync(Vmm vmm, CancellationToken cancellationToken)
+    public static async Task<string> ReadMachineTypeAsync(Vmm vmm, CancellationToken cancellationToken)
     {
         const string suffix = "-machine";
         var type = await vmm.ExecuteAsync("qom-get", new JsonObject { ["path"] = "/machine", ["property"] = "type" }, cancellationToken);

@@ -91,6 +91,16 @@ internal sealed class Vmm : IAsyncDisposable
         ReadVersion();
     }
 
+    /// <summary>Connects anew if the connection was lost.</summary>
+    public async Task ReconnectAsync(CancellationToken cancellationToken)
+    {
+        if (Qmp.State == QmpClientState.Running)
+            return;
+
+        await Qmp.DisconnectAsync();
+        await Qmp.ConnectAsync(UnixSocket.Connect(QmpPath), cancellationToken);
+    }
+
     public Task<JsonElement> ExecuteAsync(string command, JsonObject? arguments, CancellationToken cancellationToken) =>
         Qmp.ExecuteAsync(command, arguments, null, cancellationToken);
 

@@ -14,6 +14,9 @@ internal sealed record VmmStart(
     IReadOnlyList<string> Arguments,
     IReadOnlyList<InheritedDescriptor> Descriptors)
 {
+    /// <summary>What is executed where it is not <see cref="Binary"/> itself but something that becomes it.</summary>
+    public string? Program { get; init; }
+
     /// <summary>Environment; null inherits ours.</summary>
     public IReadOnlyDictionary<string, string>? Environment { get; init; }
 
@@ -51,7 +54,7 @@ internal static class VmmLauncher
         InheritedDescriptor[] descriptors = [.. start.Descriptors, new InheritedDescriptor(listener.SafeHandle, MonitorDescriptor)];
         var child = ChildProcess.Start(new ChildProcessStart
         {
-            Path = start.Binary,
+            Path = start.Program ?? start.Binary,
             Arguments = arguments,
             Environment = start.Environment,
             WorkingDirectory = start.WorkingDirectory,

@@ -51,6 +51,23 @@ internal sealed class HeldDescriptors : IDisposable
         return held;
     }
 
+    /// <summary>Takes duplicates of the listening sockets of a VMM that made them itself, and of the descriptors it was started with.</summary>
+    public static HeldDescriptors TakeListeners(VmSpec spec, PidFd vmm)
+    {
+        var held = new HeldDescriptors([], []);
+        foreach (var wanted in spec.Descriptors.OfType<ListenerDescriptor>())
+        {
+            var socket = ListeningSockets.Find(vmm, wanted.Address)
+                ?? throw new UpdateException("listener", $"pid {vmm.Pid} does not listen on {wanted.Address}, as its command line says", "connect its clients again and retry");
+            held._sockets.Add(socket);
+            held._descriptors.Add(new InheritedDescriptor(socket.SafeHandle, wanted.Number));
+        }
+
+        foreach (var number in spec.InheritedDescriptors)
+            held._descriptors.Add(new InheritedDescriptor(vmm.GetDescriptor(number), number));
+        return held;
+    }
+
     /// <summary>The same numbers and sizes, with nothing of the running VM behind them.</summary>
     public static HeldDescriptors CreateForRehearsal(VmSpec spec, VmDirectory scratch)
     {

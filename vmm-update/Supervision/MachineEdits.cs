@@ -5,11 +5,12 @@ using CprSharp.Qmp;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Qemu;
+using Microsoft.Extensions.Logging;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>Keeps the VM's command line true to the machine: what clients plug, unplug and change by QMP goes into the record.</summary>
-internal sealed class MachineEdits(VmSupervisor supervisor)
+internal sealed class MachineEdits(VmSupervisor supervisor, ILogger logger)
 {
     private readonly Lock _lock = new();
 
@@ -42,7 +43,15 @@ internal sealed class MachineEdits(VmSupervisor supervisor)
             if (ReferenceEquals(before, after) || before.Equals(after))
                 return;
             supervisor.UpdateRecord(r => r with { Spec = after });
-            supervisor.SaveRecord();
+            try
+            {
+                supervisor.SaveRecord();
+            }
+            catch (IOException e)
+            {
+                // The change is made and known here; what is on disk is written again with the next one.
+                SupervisorLog.HistoryNotWritten(logger, supervisor.Directory.Record, e);
+            }
         }
     }
 

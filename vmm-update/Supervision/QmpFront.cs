@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Qmp;
@@ -26,7 +25,7 @@ internal sealed class QmpFront : IAsyncDisposable
         _supervisor = supervisor;
         _updates = updates;
         _logger = logger;
-        _edits = new MachineEdits(supervisor);
+        _edits = new MachineEdits(supervisor, logger);
         _server = new QmpServer(HandleAsync, new QmpServerOptions
         {
             Greeting = () => supervisor.Current.Qmp.Greeting ?? throw new QmpConnectionException(QmpConnectionFailure.Disconnected, "The VMM has not yet greeted."),
@@ -132,8 +131,23 @@ internal sealed class QmpFront : IAsyncDisposable
             catch (Exception e) when (e is QmpConnectionException or QmpEventsMissedException)
             {
                 if (vmm == _supervisor.Current && !vmm.Exited.IsCompleted)
-                    SupervisorLog.ClientTrouble(_logger, "events", e.Message);
+                    await FollowAnewAsync(vmm, e);
             }
+        }
+    }
+
+    /// <summary>The VMM lives and the connection to it does not: make another.</summary>
+    private async Task FollowAnewAsync(Vmm vmm, Exception cause)
+    {
+        SupervisorLog.Reconnecting(_logger, cause.Message);
+        try
+        {
+            await vmm.ReconnectAsync(_stopping.Token);
+            Follow(vmm);
+        }
+        catch (Exception e) when (e is IOException or OperationCanceledException)
+        {
+            SupervisorLog.ClientTrouble(_logger, vmm.QmpPath, e.Message);
         }
     }
 
@@ -162,8 +176,7 @@ internal sealed class QmpFront : IAsyncDisposable
         var commands = JsonArray.Create(reply.ReturnValue())!;
         foreach (var name in QmpNames.Commands)
             commands.Add((JsonNode)new JsonObject { ["name"] = name });
-        using var document = JsonDocument.Parse(Encoding.UTF8.GetBytes(commands.ToJsonString()));
-        return QmpReply.Success(document.RootElement.Clone());
+        return QmpReply.Success(commands);
     }
 
     private static QmpReply Reply<T>(T value, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type) =>

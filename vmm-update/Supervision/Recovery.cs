@@ -24,10 +24,11 @@ internal static class Recovery
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(Deadline);
 
-        var recorded = await TryAttachAsync(directory, record.Generation, record.Binary, record.Pid, record.StartTicks, deadline.Token);
+        var recorded = await TryAttachAsync(directory, record.QmpPath, record.Generation, record.Binary, record.Pid, record.StartTicks, deadline.Token);
         var other = journal is null || journal.NewGeneration == record.Generation
             ? null
-            : await TryAttachAsync(directory, journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
+            : await TryAttachAsync(
+                directory, directory.MonitorSocket(journal.NewGeneration), journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
         var chosen = await ChooseAsync(recorded, other, journal, logger, deadline.Token)
             ?? throw new UpdateException("guest-gone", $"the VMM of '{directory.Name}' (pid {record.Pid}) has ended", "start the VM again");
 
@@ -56,7 +57,14 @@ internal static class Recovery
         }
 
         VmFiles.Write(directory, (UpdateJournal?)null);
-        return VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, chosen.PidFd), chosen);
+        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, chosen.PidFd), chosen);
+        if (chosen == other)
+        {
+            foreach (var finding in await supervisor.AfterCommitAsync(chosen, deadline.Token))
+                SupervisorLog.Recovered(logger, $"{finding.Object}: {finding.Evidence}");
+        }
+
+        return supervisor;
     }
 
     private static async Task<Vmm?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal? journal, ILogger logger, CancellationToken cancellationToken)
@@ -103,19 +111,18 @@ internal static class Recovery
     }
 
     private static async Task<Vmm?> TryAttachAsync(
-        VmDirectory directory, int generation, string binary, int pid, long startTicks, CancellationToken cancellationToken)
+        VmDirectory directory, string qmpPath, int generation, string binary, int pid, long startTicks, CancellationToken cancellationToken)
     {
         if (!RecordedVm.Runs(pid, startTicks))
             return null;
 
-        var qmpPath = directory.MonitorSocket(generation);
         var pidFd = PidFd.Open(pid);
         var qmp = new QmpClient();
         using var soon = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         soon.CancelAfter(TimeSpan.FromSeconds(5));
         try
         {
-            await qmp.ConnectAsync(qmpPath, soon.Token);
+            await qmp.ConnectAsync(UnixSocket.Connect(qmpPath), soon.Token);
             return Vmm.FromForeign(generation, binary, qmpPath, pidFd, qmp, directory.VmmLog(generation));
         }
         catch (Exception e) when (e is IOException or OperationCanceledException && !cancellationToken.IsCancellationRequested)

@@ -18,7 +18,7 @@ internal static partial class SupervisorLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "fault points armed: {Faults}")]
     public static partial void FaultsArmed(ILogger logger, string faults);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "the update's report could not be written to {File}")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "{File} could not be written")]
     public static partial void HistoryNotWritten(ILogger logger, string file, Exception exception);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "VM {Name} ended: {Status}")]

@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
@@ -25,10 +26,11 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
         await using var front = new QmpFront(supervisor, updates, _logger);
         front.Listen(UnixSocket.Listen(directory.QmpSocket, 16, UnixFileMode.UserRead | UnixFileMode.UserWrite));
         foreach (var socket in spec.ClientSockets.Where(s => s.Listen))
-            front.Listen(HeldDescriptors.Listen(socket.Address));
+            front.Listen(Listener(supervisor, socket.Address));
         using var signals = ForwardSignals(supervisor, updates);
         if (spec.PidFile is { } pidFile)
             await File.WriteAllTextAsync(pidFile, $"{Environment.ProcessId}\n");
+        await using var guardian = options.Guardian ? Guardian.Start(directory) : null;
         ready();
 
         var status = await GuestEndAsync(supervisor, updates);
@@ -36,6 +38,10 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
         RemovePaths(spec);
         return status.Code ?? 128 + status.Signal ?? ExitStatusUnknown;
     }
+
+    /// <summary>A VM that was adopted, or whose supervisor was lost, has the socket already; a VMM that is busy with us accepts nobody on it.</summary>
+    private static Socket Listener(VmSupervisor supervisor, EndpointAddress address) =>
+        (supervisor.Record.Adopted ? ListeningSockets.Find(supervisor.Current.PidFd, address) : null) ?? HeldDescriptors.Listen(address);
 
     /// <summary>What a shell reports for a process whose end nobody could observe.</summary>
     private const int ExitStatusUnknown = 0;

@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
@@ -43,10 +44,20 @@ internal sealed partial class VmDirectory
     /// <summary>The cpr channel: descriptors go from the old to the new VMM.</summary>
     public string CprSocket(int generation) => In($"vmm-{generation}.cpr");
 
+    /// <summary><c>sun_path</c> without its final NUL (<c>unix(7)</c>).</summary>
+    private const int LongestSocketPath = 107;
+
     public bool Exists => Directory.Exists(Path);
 
+    /// <exception cref="UpdateException">The sockets' names would be longer than the kernel takes.</exception>
     public void Create()
     {
+        if (System.Text.Encoding.UTF8.GetByteCount(MigrationSocket(999_999)) > LongestSocketPath)
+        {
+            throw new UpdateException(
+                "state-directory-path", $"{Path} is too long for the Unix sockets in it, whose names QEMU takes up to {LongestSocketPath} bytes", "use a shorter --state-dir or VM name");
+        }
+
         Directory.CreateDirectory(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         File.SetUnixFileMode(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
     }

@@ -111,13 +111,10 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public Vmm StartVmm(int generation, QemuBinary binary, EngineStart engine)
     {
         var record = Record;
-        return VmmLauncher.Start(
-            new VmmStart(generation, binary.Path, [.. TargetArguments(binary), "-S", .. engine.Arguments], [.. HeldDescriptors, .. engine.Descriptors])
-            {
-                Detached = record.Detached,
-                WorkingDirectory = record.WorkingDirectory,
-            },
-            Directory);
+        string[] arguments = [.. TargetArguments(binary), "-S", .. engine.Arguments];
+        InheritedDescriptor[] descriptors = [.. HeldDescriptors, .. engine.Descriptors];
+        var start = new VmmStart(generation, binary.Path, arguments, descriptors) { Detached = record.Detached, WorkingDirectory = record.WorkingDirectory };
+        return VmmLauncher.Start(record.Adopted ? ProcessIdentity.Of(Current.Pid).Apply(start) : start, Directory);
     }
 
     public Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken) =>

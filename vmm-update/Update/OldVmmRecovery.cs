@@ -6,6 +6,9 @@ namespace CprSharp.VmmUpdate.Update;
 /// <summary>Brings the guest back to life on the VMM it came from.</summary>
 internal static class OldVmmRecovery
 {
+    /// <summary>The code of the failure when there is no old VMM to go back to.</summary>
+    public const string OldVmmEnded = "old-vmm-ended";
+
     /// <summary>A migration that ended badly resumes the guest by itself, a little after it reports its end.</summary>
     private static readonly TimeSpan SelfResume = TimeSpan.FromSeconds(1);
 
@@ -14,9 +17,9 @@ internal static class OldVmmRecovery
     public static async Task GiveGuestBackAsync(Vmm old, bool wasRunning, CancellationToken cancellationToken)
     {
         if (old.Exited.IsCompleted)
-            throw new UpdateException("old-vmm-ended", $"the old VMM (pid {old.Pid}) has ended: {await old.Exited}; {old.LogTail()}", "start the VM again");
+            throw new UpdateException(OldVmmEnded, $"the old VMM (pid {old.Pid}) has ended: {await old.Exited}; {old.LogTail()}", "start the VM again");
 
-        await ReconnectAsync(old, cancellationToken);
+        await old.ReconnectAsync(cancellationToken);
         using var events = old.Qmp.Subscribe("MIGRATION", "RESUME");
         var cancelled = false;
         var resumesBySelf = TimeSpan.Zero;
@@ -66,15 +69,6 @@ internal static class OldVmmRecovery
         {
             // No event is an answer too: the state is asked again.
         }
-    }
-
-    private static async Task ReconnectAsync(Vmm old, CancellationToken cancellationToken)
-    {
-        if (old.Qmp.State == QmpClientState.Running)
-            return;
-
-        await old.Qmp.DisconnectAsync();
-        await old.Qmp.ConnectAsync(old.QmpPath, cancellationToken);
     }
 
     private static async Task<string> MigrationStatusAsync(Vmm vmm, CancellationToken cancellationToken)

@@ -228,29 +228,29 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     {
         _ = engine;
         _clock.Enter(UpdatePhase.Retire);
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
-        await NoteAsync("commit-end", () => _faults.HitAsync(FaultPoint.CommitEnd, deadline.Token).AsTask());
-        await NoteAsync("retire", () => _faults.HitAsync(FaultPoint.RetireBegin, deadline.Token).AsTask());
-        await NoteAsync("retire", async () =>
+        await NoteAsync("commit-end", token => _faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
+        await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
+        await NoteAsync("retire", async _ =>
         {
             await switchover.Old.KillAsync();
             await switchover.Old.DisposeAsync();
             host.Directory.RemoveSockets(switchover.Old.Generation);
         });
-        await NoteAsync("after-commit", async () => _findings.AddRange(await host.AfterCommitAsync(switchover.New, deadline.Token)));
-        await NoteAsync("retire", () => _faults.HitAsync(FaultPoint.RetireEnd, deadline.Token).AsTask());
-        await NoteAsync("record", () =>
+        await NoteAsync("after-commit", async token => _findings.AddRange(await host.AfterCommitAsync(switchover.New, token)));
+        await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
+        await NoteAsync("record", _ =>
         {
             host.SaveRecord();
             host.SaveJournal(null);
             return Task.CompletedTask;
         });
 
-        async Task NoteAsync(string id, Func<Task> step)
+        async Task NoteAsync(string id, Func<CancellationToken, Task> step)
         {
+            using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
             try
             {
-                await step();
+                await step(deadline.Token);
             }
             catch (Exception e)
             {
@@ -268,9 +268,10 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
         try
         {
+            using var hang = new CancellationTokenSource(TimeSpan.FromSeconds(1));
             try
             {
-                await _faults.HitAsync(FaultPoint.RollbackBegin, new CancellationTokenSource(TimeSpan.FromSeconds(1)).Token);
+                await _faults.HitAsync(FaultPoint.RollbackBegin, hang.Token);
             }
             catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
             {
@@ -300,6 +301,12 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 Outcome = paused ? UpdateOutcome.RolledBack : unpaused,
                 PauseMs = paused ? PauseMs(await watch.OldStopped, watch.OldResumed) : null,
             });
+        }
+        catch (UpdateException e) when (e.Code == OldVmmRecovery.OldVmmEnded && !watch.OldStopped.IsCompletedSuccessfully)
+        {
+            // Nobody stopped it: the guest powered off, or its VMM died, while it still ran there.
+            host.SaveJournal(null);
+            return Finish(report with { Outcome = UpdateOutcome.Failed, Error = new ReportError("guest-ended", $"the guest ended on the old VMM during the update: {e.Message}", e.Fix) });
         }
         catch (Exception e)
         {

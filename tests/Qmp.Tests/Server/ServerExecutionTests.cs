@@ -127,6 +127,18 @@ public sealed class ServerExecutionTests
     }
 
     [Fact]
+    public async Task A_client_that_has_the_answer_to_its_negotiation_misses_no_event()
+    {
+        await using var server = TestServer.Echo();
+        for (var i = 0; i < 300; i++)
+        {
+            using var wire = await server.ConnectNegotiatedAsync();
+            await server.Server.BroadcastAsync(new QmpEvent("NOW", default, i));
+            Assert.Equal("NOW", (await wire.ReadAsync()).GetProperty("event").GetString());
+        }
+    }
+
+    [Fact]
     public async Task An_event_with_its_own_text_goes_out_as_that_text()
     {
         await using var server = TestServer.Echo();

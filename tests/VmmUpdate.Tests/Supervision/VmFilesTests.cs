@@ -1,0 +1,104 @@
+using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Supervision;
+using CprSharp.VmmUpdate.Update;
+using Xunit;
+
+namespace CprSharp.VmmUpdate.Tests.Supervision;
+
+public sealed class VmFilesTests : IDisposable
+{
+    private readonly string _root = Directory.CreateTempSubdirectory("cprsharp-test-").FullName;
+    private readonly VmDirectory _directory;
+
+    public VmFilesTests()
+    {
+        _directory = new VmDirectory(_root, "vm");
+        _directory.Create();
+    }
+
+    [Fact]
+    public void A_record_survives_the_way_through_its_file()
+    {
+        var record = Record();
+        VmFiles.Write(_directory, record);
+
+        var read = VmFiles.ReadRecord(_directory)!;
+
+        Assert.Equal(record with { Spec = read.Spec }, read);
+        Assert.Equal(record.Spec.Options.AsEnumerable(), read.Spec.Options);
+        Assert.Equal(record.Spec.Descriptors.AsEnumerable(), read.Spec.Descriptors);
+    }
+
+    [Fact]
+    public void A_record_of_a_newer_form_is_refused()
+    {
+        VmFiles.Write(_directory, Record());
+        var text = File.ReadAllText(_directory.Record).Replace("\"schema\": 1,\n  \"name\"", "\"schema\": 9,\n  \"name\"", StringComparison.Ordinal);
+        File.WriteAllText(_directory.Record, text);
+
+        Assert.Equal("state-newer", Assert.Throws<UpdateException>(() => VmFiles.ReadRecord(_directory)).Code);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("{")]
+    [InlineData("[]")]
+    public void A_damaged_record_is_said_to_be_damaged(string text)
+    {
+        File.WriteAllText(_directory.Record, text);
+
+        Assert.Equal("state-damaged", Assert.Throws<UpdateException>(() => VmFiles.ReadRecord(_directory)).Code);
+    }
+
+    [Fact]
+    public void No_record_is_null() => Assert.Null(VmFiles.ReadRecord(_directory));
+
+    [Fact]
+    public void The_journal_goes_when_the_update_is_over()
+    {
+        var journal = new UpdateJournal(1, "transfer", 1, 2, 4711, 99, "/usr/bin/qemu", WasRunning: true);
+        VmFiles.Write(_directory, journal);
+        Assert.Equal(journal, VmFiles.ReadJournal(_directory));
+
+        VmFiles.Write(_directory, (UpdateJournal?)null);
+
+        Assert.Null(VmFiles.ReadJournal(_directory));
+    }
+
+    [Theory]
+    [InlineData("web1", true)]
+    [InlineData("a.b_c-d+e", true)]
+    [InlineData("", false)]
+    [InlineData("-x", false)]
+    [InlineData(".hidden", false)]
+    [InlineData("a/b", false)]
+    [InlineData("..", false)]
+    [InlineData("a b", false)]
+    public void A_name_is_a_file_name(string name, bool good)
+    {
+        if (good)
+            VmDirectory.ValidateName(name);
+        else
+            Assert.Throws<ArgumentException>(() => VmDirectory.ValidateName(name));
+    }
+
+    public void Dispose() => Directory.Delete(_root, recursive: true);
+
+    private static VmRecord Record() => new()
+    {
+        Name = "vm",
+        Spec = new VmSpec
+        {
+            MachineType = "pc-q35-10.0",
+            Options = [new SpecOption("machine", "pc-q35-10.0"), new SpecOption("S", null, Scope: OptionScope.FirstStart)],
+            Descriptors = [new GuestRamDescriptor(200, "pc.ram", 1L << 29), new ListenerDescriptor(201, "mon", new UnixAddress("/x"))],
+        },
+        Binary = "/usr/bin/qemu",
+        Version = "10.0.13",
+        Generation = 3,
+        Pid = 4711,
+        StartTicks = 12345,
+        QmpPath = "/x/vmm-3.qmp",
+        SupervisorPid = 1,
+    };
+}

@@ -1,0 +1,45 @@
+using System.Net;
+using System.Net.Sockets;
+using CprSharp.Memfd;
+using CprSharp.VmmUpdate.CommandLine;
+
+namespace CprSharp.VmmUpdate.Supervision;
+
+/// <summary>Finds the sockets on which another process listens, as duplicates of its descriptors.</summary>
+internal static class ListeningSockets
+{
+    /// <summary>A duplicate of the process's listening socket for this address; null when it has none.</summary>
+    public static Socket? Find(PidFd process, EndpointAddress address)
+    {
+        foreach (var descriptor in ProcFs.Descriptors(process.Pid).Where(d => d.Info.Kind == DescriptorKind.Socket))
+        {
+            var socket = Own(process.GetDescriptor(descriptor.Number));
+            if (Listens(socket) && Matches(socket.LocalEndPoint, address))
+                return socket;
+            socket.Dispose();
+        }
+
+        return null;
+    }
+
+    private static Socket Own(Microsoft.Win32.SafeHandles.SafeFileHandle descriptor)
+    {
+        var socket = new Socket(new SafeSocketHandle(descriptor.DangerousGetHandle(), ownsHandle: true));
+        descriptor.SetHandleAsInvalid();
+        return socket;
+    }
+
+    private static bool Listens(Socket socket)
+    {
+        const int acceptsConnections = 30; // SO_ACCEPTCONN, asm-generic/socket.h
+        Span<byte> value = stackalloc byte[sizeof(int)];
+        return socket.SocketType == SocketType.Stream && socket.GetRawSocketOption(1, acceptsConnections, value) == sizeof(int) && value[0] != 0;
+    }
+
+    private static bool Matches(EndPoint? local, EndpointAddress address) => (local, address) switch
+    {
+        (UnixDomainSocketEndPoint unix, UnixAddress wanted) => unix.ToString().TrimStart('@', '\0') == wanted.Path,
+        (IPEndPoint ip, TcpAddress wanted) => int.TryParse(wanted.Port, out var port) && ip.Port == port,
+        _ => false,
+    };
+}
