@@ -44,8 +44,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         try
         {
             _clock.Enter(UpdatePhase.Inspect);
-            await _faults.HitAsync(FaultPoint.InspectBegin, cancellationToken);
             using var deadline = Deadline(TimeSpan.FromSeconds(options.PrepareDeadlineSeconds), cancellationToken);
+            await _faults.HitAsync(FaultPoint.InspectBegin, deadline.Token);
             hold = await host.HoldChangesAsync(deadline.Token);
             try
             {
@@ -234,6 +234,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await switchover.Old.KillAsync();
             await switchover.Old.DisposeAsync();
             host.Directory.RemoveSockets(switchover.Old.Generation);
+            host.Directory.RemoveTransferSockets(switchover.New.Generation);
         });
         await NoteAsync("migration-settings", token => engine.RestoreAsync(switchover.New, token));
         await NoteAsync("after-commit", async token => _findings.AddRange(await host.AfterCommitAsync(switchover.New, token)));
@@ -247,6 +248,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
         async Task NoteAsync(string id, Func<CancellationToken, Task> step)
         {
+            // A deadline each: one step that hangs must not take the next ones with it.
             using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
             try
             {
@@ -268,17 +270,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
         try
         {
-            using var hang = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-            try
-            {
-                await _faults.HitAsync(FaultPoint.RollbackBegin, hang.Token);
-            }
-            catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
-            {
-                // A rollback has nowhere to fall back to: it notes the fault and goes on.
-                _findings.Add(Finding.Warn("rollback", host.Directory.Name, e.Message, ""));
-            }
-
+            await NoteRollbackFaultAsync(FaultPoint.RollbackBegin);
             if (switchover.HasNew)
             {
                 await switchover.New.KillAsync().WaitAsync(deadline.Token);
@@ -294,6 +286,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 host.Directory.RemoveSockets(switchover.NewGeneration);
             }
 
+            await NoteRollbackFaultAsync(FaultPoint.RollbackEnd);
             host.SaveJournal(null);
             var paused = watch.OldStopped.IsCompletedSuccessfully;
             return Finish(report with
@@ -323,6 +316,20 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         finally
         {
             host.ReleaseClients();
+        }
+    }
+
+    /// <summary>A rollback has nowhere to fall back to: it notes the fault and goes on.</summary>
+    private async Task NoteRollbackFaultAsync(string point)
+    {
+        using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+        try
+        {
+            await _faults.HitAsync(point, soon.Token);
+        }
+        catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
+        {
+            _findings.Add(Finding.Warn("rollback", host.Directory.Name, e.Message, ""));
         }
     }
 
