@@ -25,6 +25,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private FaultPlan _faults = FaultPlan.None;
     private bool _wasRunning;
 
+    /// <summary>Never throws for a failing update: the report says what happened.</summary>
     public async Task<UpdateReport> RunAsync(UpdateRequest request, CancellationToken cancellationToken)
     {
         _faults = request.Faults;
@@ -113,6 +114,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         // From here on the operator's Ctrl-C no longer cancels: what was begun is finished, one way or the other.
         host.HoldClients();
         using var pause = new CancellationTokenSource(options.PauseDeadlineMs);
+        using var boost = options.PauseBoost ? PauseBoost.TryBegin(switchover.Old.Pid, switchover.New.Pid) : null;
         try
         {
             _clock.Enter(UpdatePhase.Pause);
@@ -134,10 +136,12 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
         catch (Exception e)
         {
+            boost?.Dispose();
             return await RollBackAsync(
                 report with { Error = Describe(e, "the pause had begun", CancellationToken.None) }, switchover, engine, watch, UpdateOutcome.Failed);
         }
 
+        boost?.Dispose();
         host.Switch(switchover.New);
         host.ReleaseClients();
         report = report with
