@@ -25,6 +25,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private FaultPlan _faults = FaultPlan.None;
     private bool _wasRunning;
 
+    /// <summary>Never throws for a failing update: the report says what happened.</summary>
     public async Task<UpdateReport> RunAsync(UpdateRequest request, CancellationToken cancellationToken)
     {
         _faults = request.Faults;
@@ -113,6 +114,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         // From here on the operator's Ctrl-C no longer cancels: what was begun is finished, one way or the other.
         host.HoldClients();
         using var pause = new CancellationTokenSource(options.PauseDeadlineMs);
+        using var boost = options.PauseBoost ? PauseBoost.TryBegin(switchover.Old.Pid, switchover.New.Pid) : null;
         try
         {
             _clock.Enter(UpdatePhase.Pause);
@@ -134,10 +136,12 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
         catch (Exception e)
         {
+            boost?.Dispose();
             return await RollBackAsync(
                 report with { Error = Describe(e, "the pause had begun", CancellationToken.None) }, switchover, engine, watch, UpdateOutcome.Failed);
         }
 
+        boost?.Dispose();
         host.Switch(switchover.New);
         host.ReleaseClients();
         report = report with
@@ -226,7 +230,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     /// <summary>The guest runs on the new VMM. Nothing here may undo that: what goes wrong becomes a finding.</summary>
     private async Task RetireAsync(Switchover switchover, IUpdateEngine engine)
     {
-        _ = engine;
         _clock.Enter(UpdatePhase.Retire);
         await NoteAsync("commit-end", token => _faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
         await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
@@ -237,6 +240,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             host.Directory.RemoveSockets(switchover.Old.Generation);
             host.Directory.RemoveTransferSockets(switchover.New.Generation);
         });
+        await NoteAsync("migration-settings", token => engine.RestoreAsync(switchover.New, token));
         await NoteAsync("after-commit", async token => _findings.AddRange(await host.AfterCommitAsync(switchover.New, token)));
         await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
         await NoteAsync("record", _ =>
@@ -279,7 +283,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             }
 
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
-            await engine.RestoreAsync(switchover, deadline.Token);
+            await engine.RestoreAsync(switchover.Old, deadline.Token);
             if (switchover.HasNew)
             {
                 await switchover.New.DisposeAsync();
