@@ -15,7 +15,10 @@ internal static class TopologyComparer
             throw new UpdateException(
                 "topology",
                 $"the new VMM built another machine: {string.Join("; ", differences.Take(8))}",
-                "a device was added, removed or changed behind the supervisor's back (for example through the HMP monitor): undo that, or restart the VM") { IsRefusal = true };
+                "a device was added, removed or changed behind the supervisor's back (for example through the HMP monitor): undo that, or restart the VM")
+            {
+                IsRefusal = true,
+            };
         }
     }
 

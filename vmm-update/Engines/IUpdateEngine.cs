@@ -24,8 +24,9 @@ internal interface IUpdateEngine
     /// <summary>Asks for the switch-over. From here on the old VMM stops the guest and sends its state.</summary>
     Task BeginAsync(Switchover switchover, CancellationToken cancellationToken);
 
-    /// <summary>Puts the old VMM's migration settings back to what they were before <see cref="PrepareAsync"/>.</summary>
-    Task RestoreAsync(Switchover switchover, CancellationToken cancellationToken);
+    /// <summary>Puts the migration settings of the VMM that keeps the guest back to what they were before <see cref="PrepareAsync"/>: an
+    /// operator's later migration to another host must not find <c>x-ignore-shared</c> or a cpr mode set.</summary>
+    Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken);
 }
 
 /// <summary>What an engine adds to the start of the new VMM. Owns its descriptors until the process is started.</summary>

@@ -16,10 +16,6 @@ internal sealed class MigrationSettings
         _parameters = parameters;
     }
 
-    public bool HasCapability(string name) => _capabilities.ContainsKey(name);
-
-    public bool IsOn(string capability) => _capabilities.TryGetValue(capability, out var on) && on;
-
     public static async Task<MigrationSettings> ReadAsync(Vmm vmm, CancellationToken cancellationToken)
     {
         var capabilities = await vmm.ExecuteAsync("query-migrate-capabilities", cancellationToken);
@@ -58,4 +54,17 @@ internal sealed class MigrationSettings
         JsonValueKind.Array => JsonArray.Create(element),
         _ => JsonValue.Create(element),
     };
+}
+
+/// <summary>The settings of both VMMs of an update before it changed them.</summary>
+internal sealed class MigrationSettingsKeeper
+{
+    private readonly Dictionary<Vmm, MigrationSettings> _before = [];
+
+    public async Task ReadAsync(Vmm vmm, CancellationToken cancellationToken) =>
+        _before[vmm] = await MigrationSettings.ReadAsync(vmm, cancellationToken);
+
+    /// <summary>Sets back what is named; nothing if the VMM's settings were not yet read, and so not changed.</summary>
+    public Task RestoreAsync(Vmm vmm, IEnumerable<string> capabilities, IEnumerable<string> parameters, CancellationToken cancellationToken) =>
+        _before.TryGetValue(vmm, out var before) ? before.RestoreAsync(vmm, capabilities, parameters, cancellationToken) : Task.CompletedTask;
 }

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 
 namespace CprSharp.VmmUpdate.Engines;
@@ -12,9 +13,9 @@ namespace CprSharp.VmmUpdate.Engines;
 internal sealed class SharedRamEngine : IUpdateEngine
 {
     private static readonly string[] Capabilities = ["x-ignore-shared", "return-path", "events", "multifd", "postcopy-ram", "auto-converge"];
-    private static readonly string[] Parameters = ["max-bandwidth", "downtime-limit"];
+    private static readonly string[] Parameters = ["mode", "max-bandwidth", "downtime-limit"];
 
-    private MigrationSettings? _before;
+    private readonly MigrationSettingsKeeper _before = new();
 
     public string Name => "shared-ram";
 
@@ -32,7 +33,8 @@ internal sealed class SharedRamEngine : IUpdateEngine
     public async Task PrepareAsync(Switchover switchover, CancellationToken cancellationToken)
     {
         await switchover.New.ConnectAsync(cancellationToken);
-        _before = await MigrationSettings.ReadAsync(switchover.Old, cancellationToken);
+        await _before.ReadAsync(switchover.Old, cancellationToken);
+        await _before.ReadAsync(switchover.New, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("x-ignore-shared", true), ("events", true), ("return-path", true)], cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(
             switchover.Old,
@@ -43,7 +45,9 @@ internal sealed class SharedRamEngine : IUpdateEngine
         // millisecond; the default of 300 ms would put all of it into the pause.
         await switchover.Old.ExecuteAsync(
             "migrate-set-parameters",
-            new JsonObject { ["max-bandwidth"] = 0L, ["downtime-limit"] = 1 },
+            switchover.OldFacts.HasMigrationMode("normal")
+                ? new JsonObject { ["mode"] = "normal", ["max-bandwidth"] = 0L, ["downtime-limit"] = 1 }
+                : new JsonObject { ["max-bandwidth"] = 0L, ["downtime-limit"] = 1 },
             cancellationToken);
         await switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
     }
@@ -51,6 +55,6 @@ internal sealed class SharedRamEngine : IUpdateEngine
     public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken) =>
         switchover.Old.ExecuteAsync("migrate", EngineRules.MainChannel(switchover, switchover.OldFacts), cancellationToken);
 
-    public Task RestoreAsync(Switchover switchover, CancellationToken cancellationToken) =>
-        _before is null ? Task.CompletedTask : _before.RestoreAsync(switchover.Old, Capabilities, Parameters, cancellationToken);
+    public Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken) =>
+        _before.RestoreAsync(survivor, Capabilities, Parameters, cancellationToken);
 }

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 
 namespace CprSharp.VmmUpdate.Engines;
@@ -18,7 +19,7 @@ internal sealed class TransferEngine : IUpdateEngine
     private static readonly string[] Capabilities = ["return-path", "events", "x-ignore-shared", "multifd", "postcopy-ram", "background-snapshot"];
     private static readonly string[] Parameters = ["mode"];
 
-    private MigrationSettings? _before;
+    private readonly MigrationSettingsKeeper _before = new();
 
     public string Name => "transfer";
 
@@ -59,7 +60,7 @@ internal sealed class TransferEngine : IUpdateEngine
         if (!TakesDescriptorChannel(switchover.NewFacts))
             await ListeningSocket.WaitAsync(switchover.CprSocket, switchover.New, cancellationToken);
 
-        _before = await MigrationSettings.ReadAsync(switchover.Old, cancellationToken);
+        await _before.ReadAsync(switchover.Old, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(
             switchover.Old,
             [("multifd", false), ("postcopy-ram", false), ("x-ignore-shared", false), ("events", true), ("return-path", true)],
@@ -81,14 +82,15 @@ internal sealed class TransferEngine : IUpdateEngine
 
         // Only now does the new VMM read its descriptors, build its machine and open its monitor.
         await switchover.New.ConnectAsync(cancellationToken);
+        await _before.ReadAsync(switchover.New, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("events", true), ("return-path", true)], cancellationToken);
     }
 
     public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken) =>
         switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
 
-    public Task RestoreAsync(Switchover switchover, CancellationToken cancellationToken) =>
-        _before is null ? Task.CompletedTask : _before.RestoreAsync(switchover.Old, Capabilities, Parameters, cancellationToken);
+    public Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken) =>
+        _before.RestoreAsync(survivor, Capabilities, Parameters, cancellationToken);
 
     private static bool TakesDescriptorChannel(QemuBinary target) => target.Version.AtLeast(10, 2);
 

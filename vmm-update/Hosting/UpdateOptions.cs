@@ -15,6 +15,9 @@ public sealed class UpdateOptions
     /// <summary>Whether a guardian waits beside the supervisor and takes the VM over when it dies.</summary>
     public bool Guardian { get; set; } = true;
 
+    /// <summary>Whether both VMMs' main threads get real-time scheduling for the milliseconds of the pause (needs CAP_SYS_NICE or RLIMIT_RTPRIO).</summary>
+    public bool PauseBoost { get; set; } = true;
+
     /// <summary>How long the preparation may take while the guest runs, in seconds.</summary>
     [Range(1, 3600)]
     public int PrepareDeadlineSeconds { get; set; } = 60;

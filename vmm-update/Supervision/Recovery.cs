@@ -56,6 +56,9 @@ internal static class Recovery
             directory.RemoveSockets(leftover.Generation);
         }
 
+        directory.RemoveTransferSockets(chosen.Generation);
+        if (journal is not null)
+            PauseBoost.Undo(chosen.Pid);
         VmFiles.Write(directory, (UpdateJournal?)null);
         var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, chosen.PidFd), chosen);
         if (chosen == other)

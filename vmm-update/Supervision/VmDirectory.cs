@@ -66,6 +66,12 @@ internal sealed partial class VmDirectory
     public void RemoveSockets(int generation)
     {
         File.Delete(MonitorSocket(generation));
+        RemoveTransferSockets(generation);
+    }
+
+    /// <summary>Removes what the way to one VMM was made of; its monitor stays.</summary>
+    public void RemoveTransferSockets(int generation)
+    {
         File.Delete(MigrationSocket(generation));
         File.Delete(CprSocket(generation));
     }

@@ -25,6 +25,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private FaultPlan _faults = FaultPlan.None;
     private bool _wasRunning;
 
+    /// <summary>Never throws for a failing update: the report says what happened.</summary>
     public async Task<UpdateReport> RunAsync(UpdateRequest request, CancellationToken cancellationToken)
     {
         _faults = request.Faults;
@@ -44,8 +45,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         try
         {
             _clock.Enter(UpdatePhase.Inspect);
-            await _faults.HitAsync(FaultPoint.InspectBegin, cancellationToken);
             using var deadline = Deadline(TimeSpan.FromSeconds(options.PrepareDeadlineSeconds), cancellationToken);
+            await _faults.HitAsync(FaultPoint.InspectBegin, deadline.Token);
             hold = await host.HoldChangesAsync(deadline.Token);
             try
             {
@@ -113,6 +114,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         // From here on the operator's Ctrl-C no longer cancels: what was begun is finished, one way or the other.
         host.HoldClients();
         using var pause = new CancellationTokenSource(options.PauseDeadlineMs);
+        using var boost = options.PauseBoost ? PauseBoost.TryBegin(switchover.Old.Pid, switchover.New.Pid) : null;
         try
         {
             _clock.Enter(UpdatePhase.Pause);
@@ -134,10 +136,12 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
         catch (Exception e)
         {
+            boost?.Dispose();
             return await RollBackAsync(
                 report with { Error = Describe(e, "the pause had begun", CancellationToken.None) }, switchover, engine, watch, UpdateOutcome.Failed);
         }
 
+        boost?.Dispose();
         host.Switch(switchover.New);
         host.ReleaseClients();
         report = report with
@@ -226,7 +230,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     /// <summary>The guest runs on the new VMM. Nothing here may undo that: what goes wrong becomes a finding.</summary>
     private async Task RetireAsync(Switchover switchover, IUpdateEngine engine)
     {
-        _ = engine;
         _clock.Enter(UpdatePhase.Retire);
         await NoteAsync("commit-end", token => _faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
         await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
@@ -235,7 +238,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await switchover.Old.KillAsync();
             await switchover.Old.DisposeAsync();
             host.Directory.RemoveSockets(switchover.Old.Generation);
+            host.Directory.RemoveTransferSockets(switchover.New.Generation);
         });
+        await NoteAsync("migration-settings", token => engine.RestoreAsync(switchover.New, token));
         await NoteAsync("after-commit", async token => _findings.AddRange(await host.AfterCommitAsync(switchover.New, token)));
         await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
         await NoteAsync("record", _ =>
@@ -247,6 +252,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
         async Task NoteAsync(string id, Func<CancellationToken, Task> step)
         {
+            // A deadline each: one step that hangs must not take the next ones with it.
             using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
             try
             {
@@ -268,17 +274,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
         try
         {
-            using var hang = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-            try
-            {
-                await _faults.HitAsync(FaultPoint.RollbackBegin, hang.Token);
-            }
-            catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
-            {
-                // A rollback has nowhere to fall back to: it notes the fault and goes on.
-                _findings.Add(Finding.Warn("rollback", host.Directory.Name, e.Message, ""));
-            }
-
+            await NoteRollbackFaultAsync(FaultPoint.RollbackBegin);
             if (switchover.HasNew)
             {
                 await switchover.New.KillAsync().WaitAsync(deadline.Token);
@@ -287,13 +283,14 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             }
 
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
-            await engine.RestoreAsync(switchover, deadline.Token);
+            await engine.RestoreAsync(switchover.Old, deadline.Token);
             if (switchover.HasNew)
             {
                 await switchover.New.DisposeAsync();
                 host.Directory.RemoveSockets(switchover.NewGeneration);
             }
 
+            await NoteRollbackFaultAsync(FaultPoint.RollbackEnd);
             host.SaveJournal(null);
             var paused = watch.OldStopped.IsCompletedSuccessfully;
             return Finish(report with
@@ -323,6 +320,20 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         finally
         {
             host.ReleaseClients();
+        }
+    }
+
+    /// <summary>A rollback has nowhere to fall back to: it notes the fault and goes on.</summary>
+    private async Task NoteRollbackFaultAsync(string point)
+    {
+        using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+        try
+        {
+            await _faults.HitAsync(point, soon.Token);
+        }
+        catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
+        {
+            _findings.Add(Finding.Warn("rollback", host.Directory.Name, e.Message, ""));
         }
     }
 

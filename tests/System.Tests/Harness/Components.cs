@@ -1,0 +1,46 @@
+namespace CprSharp.SystemTests.Harness;
+
+/// <summary>The real things that the tests run on. What is missing fails the test that needs it.</summary>
+internal static class Components
+{
+    public static string Qemu72 => File("CPRSHARP_QEMU_7_2");
+
+    public static string Qemu100 => File("CPRSHARP_QEMU_10_0");
+
+    public static string Qemu111 => File("CPRSHARP_QEMU_11_1");
+
+    public static string QemuImg => File("CPRSHARP_QEMU_IMG");
+
+    public static string GuestKernel => File("CPRSHARP_GUEST_KERNEL");
+
+    public static string GuestInitrd => File("CPRSHARP_GUEST_INITRD");
+
+    public static string GuestAppend => Value("CPRSHARP_GUEST_APPEND");
+
+    public static string VerifyDisk => File("CPRSHARP_VERIFY_DISK");
+
+    /// <summary>The program under test, beside the tests.</summary>
+    public static string CprSharp
+    {
+        get
+        {
+            var program = Path.Combine(AppContext.BaseDirectory, "cprsharp");
+            return System.IO.File.Exists(program)
+                ? program
+                : throw new InvalidOperationException($"{program} is missing: build the test project, which brings the program along");
+        }
+    }
+
+    private static string File(string variable)
+    {
+        var path = Value(variable);
+        return System.IO.File.Exists(path)
+            ? path
+            : throw new InvalidOperationException($"{variable} names {path}, which does not exist; `make components` provides it");
+    }
+
+    private static string Value(string variable) =>
+        Environment.GetEnvironmentVariable(variable) is { Length: > 0 } value
+            ? value
+            : throw new InvalidOperationException($"{variable} is not set; run the tests by `make test`, or by `integration-vm/with-components dotnet test …`");
+}
