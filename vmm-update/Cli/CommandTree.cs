@@ -22,11 +22,30 @@ internal static class CommandTree
         HelpName = "DIR",
     };
 
+    private const string Description = """
+        Replaces the QEMU under a running guest by another build of QEMU, and back. The guest pauses for milliseconds.
+
+        First steps:
+          cprsharp run --name web1 --detach -- qemu-system-x86_64 -machine q35 -m 2G ...
+          cprsharp check web1 --to /opt/qemu/bin/qemu-system-x86_64
+          cprsharp update web1 --to /opt/qemu/bin/qemu-system-x86_64
+          cprsharp rollback web1
+
+        Exit codes:
+          0   done
+          1   failed; the guest never left the old VMM
+          2   usage
+          3   refused by the check; nothing was touched
+          4   failed after the pause began; the guest was resumed on the old VMM
+          5   the guest's state is unknown; an operator is needed
+          75  another update is under way
+          78  bad configuration
+        `cprsharp run` ends with QEMU's own exit status.
+        """;
+
     public static async Task<int> RunAsync(string[] args)
     {
-        var root = new RootCommand("Replaces the QEMU under a running guest: live update in milliseconds, and back.\n\n"
-            + "Exit codes: 0 done; 1 failed, the guest never left the old VMM; 2 usage; 3 refused by the check; 4 failed after the pause began, "
-            + "the guest was resumed on the old VMM; 5 the guest's state is unknown, an operator is needed; 75 another update is under way; 78 bad configuration.");
+        var root = new RootCommand(Description);
         root.Options.Add(Json);
         root.Options.Add(StateDir);
         root.Subcommands.Add(Run());
@@ -55,65 +74,65 @@ internal static class CommandTree
     private static Command Run()
     {
         var name = new Option<string>("--name") { Description = "Name of the VM", Required = true, HelpName = "NAME" };
-        var detach = new Option<bool>("--detach") { Description = "Return when the guest runs; the supervisor goes on in the background" };
+        var detach = new Option<bool>("--detach") { Description = "Return as soon as the guest runs; its supervisor goes on in the background" };
         var print = new Option<bool>("--print-command") { Description = "Print the QEMU command line that would be run, and what was changed on it; start nothing" };
         var ready = new Option<int?>("--ready-fd") { Hidden = true };
-        var qemu = new Argument<string[]>("QEMU ARGS") { Description = "The QEMU binary and its arguments, after --", Arity = ArgumentArity.OneOrMore };
-        return Command("run", "Start QEMU under a supervisor, ready for live update", [name, detach, print, ready], [qemu], (p, cli, ct) =>
+        var qemu = new Argument<string[]>("QEMU ARGS") { Description = "After --: the QEMU binary, a path or a name to look for in PATH, and its arguments", Arity = ArgumentArity.OneOrMore };
+        return Command("run", "Start QEMU under a supervisor, ready for live update: cprsharp run --name NAME -- QEMU ARGS", [name, detach, print, ready], [qemu], (p, cli, ct) =>
             new RunCommand(cli).RunAsync(p.GetValue(name)!, p.GetValue(qemu)!, p.GetValue(detach), p.GetValue(print), p.GetValue(ready), ct));
     }
 
     private static Command Adopt()
     {
         var name = Name();
-        var qmp = new Option<string?>("--qmp") { Description = "QMP socket of the running QEMU; without it, a VM whose supervisor was lost is taken over again", HelpName = "PATH" };
+        var qmp = new Option<string?>("--qmp") { Description = "QMP Unix socket of a QEMU that cprsharp did not start; without it, a VM of `cprsharp run` whose supervisor was lost is taken over again", HelpName = "PATH" };
         var foreground = new Option<bool>("--foreground") { Description = "Supervise in this process instead of in the background" };
         var ready = new Option<int?>("--ready-fd") { Hidden = true };
-        return Command("adopt", "Take over the supervision of a running QEMU", [qmp, foreground, ready], [name], (p, cli, ct) =>
+        return Command("adopt", "Take over a running QEMU: one that was started without cprsharp, or one whose supervisor was lost", [qmp, foreground, ready], [name], (p, cli, ct) =>
             new AdoptCommand(cli).RunAsync(p.GetValue(name)!, p.GetValue(qmp), p.GetValue(foreground), p.GetValue(ready), ct));
     }
 
     private static Command Check()
     {
         var name = Name();
-        var to = new Option<string?>("--to") { Description = "The QEMU binary to check against (default: the one that runs)", HelpName = "BINARY" };
-        return Command("check", "Say whether the VM could be updated; changes nothing", [to], [name], (p, cli, ct) =>
+        var to = new Option<string?>("--to") { Description = "The QEMU binary to check against, a path or a name to look for in PATH (default: the one that runs)", HelpName = "BINARY" };
+        return Command("check", "Say whether the VM could be updated, and what stands in the way; changes nothing", [to], [name], (p, cli, ct) =>
             cli.CheckAsync(p.GetValue(name)!, p.GetValue(to), ct));
     }
 
     private static Command Update()
     {
         var name = Name();
-        var to = new Option<string>("--to") { Description = "The QEMU binary that the guest is to run on", Required = true, HelpName = "BINARY" };
-        var engine = new Option<string?>("--engine") { Description = "How: auto, transfer, shared-ram or exec (default: auto)", HelpName = "ENGINE" };
+        var to = new Option<string>("--to") { Description = "The QEMU binary that the guest is to run on, a path or a name to look for in PATH", Required = true, HelpName = "BINARY" };
+        var engine = new Option<string?>("--engine") { Description = "auto (what fits with the shortest expected pause), transfer or shared-ram; exec is reserved (default: the setting Update:Engine, else auto)", HelpName = "ENGINE" };
         engine.AcceptOnlyFromAmong("auto", "transfer", "shared-ram", "exec");
-        var dryRun = new Option<bool>("--dry-run") { Description = "Stop after the plan; touch nothing" };
-        return Command("update", "Live-update the VM", [to, engine, dryRun], [name], (p, cli, ct) =>
+        var dryRun = new Option<bool>("--dry-run") { Description = "Check and plan, then stop; nothing is started" };
+        return Command("update", "Live-update the VM: its guest goes on under another QEMU", [to, engine, dryRun], [name], (p, cli, ct) =>
             cli.UpdateAsync(p.GetValue(name)!, p.GetValue(to)!, p.GetValue(engine), p.GetValue(dryRun), ct));
     }
 
     private static Command Rollback()
     {
         var name = Name();
-        return Command("rollback", "Live-update the VM back to the binary before the last update", [], [name], (p, cli, ct) =>
+        return Command("rollback", "Live-update the VM back to the QEMU that it had before its last update", [], [name], (p, cli, ct) =>
             cli.RollbackAsync(p.GetValue(name)!, ct));
     }
 
     private static Command Status()
     {
         var name = new Argument<string?>("NAME") { Description = "Name of the VM", Arity = ArgumentArity.ZeroOrOne };
-        return Command("status", "Show what runs where", [], [name], (p, cli, ct) => cli.StatusAsync(p.GetValue(name), ct));
+        return Command("status", "Show what runs where: one VM in full, or all in a line each", [], [name], (p, cli, ct) => cli.StatusAsync(p.GetValue(name), ct));
     }
 
-    private static Command List() => Command("list", "List the VMs", [], [], (_, cli, ct) => cli.ListAsync(ct));
+    private static Command List() => Command("list", "List the VMs, one in a line", [], [], (_, cli, ct) => cli.ListAsync(ct));
 
     private static Command History()
     {
         var name = Name();
-        return Command("history", "List the VM's updates", [], [name], (p, cli, _) => cli.HistoryAsync(p.GetValue(name)!));
+        return Command("history", "List the VM's updates: when, from, to, engine, outcome, pause", [], [name], (p, cli, _) => cli.HistoryAsync(p.GetValue(name)!));
     }
 
-    private static Command FaultPoints() => Command("fault-points", "List the names that CPRSHARP_FAULT=<point>[:kill|error|hang] takes", [], [], (_, cli, _) =>
+    private static Command FaultPoints() => Command("fault-points", "List the points at which CPRSHARP_FAULT=POINT[:kill|error|hang] makes an update fail, to rehearse it", [], [], (_, cli, _) =>
     {
         foreach (var point in FaultPoint.All)
             cli.Terminal.Line(point);

@@ -1,0 +1,19 @@
+namespace CprSharp.Bench.Subjects;
+
+/// <summary>One update, in milliseconds.</summary>
+/// <param name="Pause">STOP of the old to RESUME of the new QEMU, by the events' timestamps.</param>
+/// <param name="Total">From the request until the guest runs on the new QEMU and the old process is gone.</param>
+internal sealed record Sample(double Pause, double Total);
+
+/// <summary>A running VM that can be updated from QEMU to the same QEMU again and again.</summary>
+internal interface IMeasuredVm : IAsyncDisposable
+{
+    int QemuPid { get; }
+
+    Task<Sample> UpdateAsync(string engine);
+
+    /// <summary>Stops the guest, so that it takes no time from the other subject of the comparison.</summary>
+    void Rest();
+
+    void Wake();
+}
