@@ -18,6 +18,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly ClientGate _gate;
     private readonly ConcurrentDictionary<string, QemuBinary> _facts = new(StringComparer.Ordinal);
     private readonly Lock _recordLock = new();
+    private readonly Lock _saving = new();
+    private bool _ended;
     private VmRecord _record;
 
     private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm current)
@@ -167,7 +169,24 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
             _record = change(_record);
     }
 
-    public void SaveRecord() => VmFiles.Write(Directory, Record);
+    public void SaveRecord()
+    {
+        lock (_saving)
+        {
+            if (!_ended)
+                VmFiles.Write(Directory, Record);
+        }
+    }
+
+    /// <summary>The guest has ended: its directory goes, and nothing is written there any more.</summary>
+    public void RemoveDirectory()
+    {
+        lock (_saving)
+        {
+            _ended = true;
+            System.IO.Directory.Delete(Directory.Path, recursive: true);
+        }
+    }
 
     public void SaveJournal(UpdateJournal? journal) => VmFiles.Write(Directory, journal);
 
