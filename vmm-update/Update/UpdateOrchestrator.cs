@@ -176,9 +176,14 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         {
             await engine.PrepareAsync(switchover, cancellationToken);
         }
-        catch (VmmExitedException e) when (e.Status.Code is not null)
+        catch (Exception e) when (e is VmmExitedException or QmpException)
         {
-            throw new UpdateException("start-refused", e.Message, "the new VMM does not accept this VM's command line: see what it said", e) { IsRefusal = true };
+            // That the old VMM finds nobody to talk to is a consequence; the cause is what the new one said before it ended.
+            if ((e as VmmExitedException ?? await EndOfAsync(switchover.New)) is not { } ended)
+                throw;
+            if (ended.Status.Code is null)
+                throw ended;
+            throw new UpdateException("start-refused", ended.Message, "the new VMM does not accept this VM's command line: see what it said", ended) { IsRefusal = true };
         }
 
         watch.WatchNew(switchover.New);
@@ -200,6 +205,12 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await engine.HurryAsync(switchover, cancellationToken);
         await patience.CancelAsync();
         await stopped;
+    }
+
+    private static async Task<VmmExitedException?> EndOfAsync(Vmm vmm)
+    {
+        await ((Task)vmm.Exited.WaitAsync(TimeSpan.FromSeconds(1))).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return vmm.Exited.IsCompletedSuccessfully ? new VmmExitedException(vmm, await vmm.Exited, vmm.LogTail()) : null;
     }
 
     private static async Task TransferAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
