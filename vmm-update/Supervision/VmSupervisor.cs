@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
@@ -152,15 +153,22 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         {
             try
             {
-                await fresh.ExecuteAsync(action.Command, JsonNode.Parse(action.Arguments)?.AsObject(), cancellationToken);
+                var answer = await fresh.ExecuteAsync(action.Command, JsonNode.Parse(action.Arguments)?.AsObject(), cancellationToken);
+
+                // The human monitor has no errors: what it has to say is one.
+                if (answer.ValueKind == JsonValueKind.String && answer.GetString()!.Trim() is { Length: > 0 } complaint)
+                    Note(action, complaint);
             }
             catch (QmpException e)
             {
-                findings.Add(Finding.Warn("after-commit", action.Command, $"{action.Why}: {e.Description}", "do it by hand on the monitor"));
+                Note(action, e.Description);
             }
         }
 
         return findings;
+
+        void Note(AfterCommitAction action, string problem) =>
+            findings.Add(Finding.Warn("after-commit", action.Command, $"not done: {action.Why} {problem}", "do it by hand on the monitor"));
     }
 
     public void UpdateRecord(Func<VmRecord, VmRecord> change)
