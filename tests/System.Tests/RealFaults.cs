@@ -100,7 +100,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
     [InlineData("transfer.begin", 5)]
     public async Task AnOldVmmThatIsKilledTakesTheGuestWithItAndThatIsSaid(string point, int exitCode)
     {
-        var vm = await machine.ReadyAsync();
+        var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
         var pid = vm.VmmPid;
         using var update = vm.StartUpdate(Components.Qemu111, "shared-ram", $"{point}:hang");
         await UntilUnderWayAsync(vm, point.StartsWith("prepare", StringComparison.Ordinal) ? "prepare" : "pause");
@@ -142,7 +142,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
     [Fact]
     public async Task CtrlCInThePauseChangesNothing()
     {
-        var vm = await machine.ReadyAsync();
+        var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
         using var update = vm.StartUpdate(Components.Qemu111, fault: "transfer.end:hang");
         await UntilUnderWayAsync(vm, "verify");
         update.Signal(Interrupt);
