@@ -63,7 +63,7 @@ internal sealed class BareVm : IMeasuredVm
         old.Qmp.WaitFor("MIGRATION", IsCompleted);
         await old.DisposeAsync();
         _current = fresh;
-        return new Sample(BareQmp.Time(resumed) - BareQmp.Time(stopped), clock.Elapsed.TotalMilliseconds);
+        return new Sample(BareQmp.Time(resumed) - BareQmp.Time(stopped), clock.Elapsed.TotalMilliseconds, []);
     }
 
     public void Rest() => _current.Qmp.Execute("""{"execute":"stop"}""");
