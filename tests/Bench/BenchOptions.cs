@@ -7,7 +7,7 @@ internal sealed record BenchOptions(int Rounds, string? Program, string? Output,
 {
     public const string Usage = """
         usage: CprSharp.Bench [--rounds N] [--only pause|memory|devices|qmp|footprint]... [--program CPRSHARP] [--output FILE]
-          --rounds   rounds of each comparison (default: ROUNDS in the environment, or 11); the growth curves take a third of them
+          --rounds   rounds of each comparison (default: ROUNDS in the environment, or 11); the growth curves take half of them
           --only     this measurement alone; may be repeated
           --program  the cprsharp to measure (default: artifacts/cprsharp, else the build)
           --output   the JSON document (default: artifacts/bench.json)
@@ -16,7 +16,7 @@ internal sealed record BenchOptions(int Rounds, string? Program, string? Output,
     private const int DefaultRounds = 11;
 
     /// <summary>Rounds of one point of a growth curve.</summary>
-    public int RoundsOfAPoint => Math.Max(3, Rounds / 3);
+    public int RoundsOfAPoint => Math.Min(Rounds, Math.Max(5, Rounds / 2));
 
     public bool Wants(string measurement) => Only.Count == 0 || Only.Contains(measurement);
 

@@ -18,6 +18,10 @@ internal sealed record Comparison(IReadOnlyList<Sample> CprSharp, IReadOnlyList<
 
     public double BareTotal => Statistics.Median(Bare.Select(s => s.Total));
 
+    /// <summary>Medians of what CprSharp's total is made of; "command" is its command line's own time.</summary>
+    public IReadOnlyList<Part> Parts =>
+        [.. CprSharp.SelectMany(s => s.Parts).GroupBy(p => p.Name, (name, parts) => new Part(name, Statistics.Median(parts.Select(p => p.Took))))];
+
     /// <summary>Rounds alternate, and begin with the one and the other by turns. The VM whose turn it is not has its guest stopped. One more round comes first and is not counted.</summary>
     public static async Task<Comparison> RunAsync(IMeasuredVm cprSharp, IMeasuredVm bare, string engine, int rounds)
     {
@@ -49,6 +53,7 @@ internal sealed record Comparison(IReadOnlyList<Sample> CprSharp, IReadOnlyList<
         ["cprsharpPauseMs"] = List(CprSharp.Select(s => s.Pause)),
         ["barePauseMs"] = List(Bare.Select(s => s.Pause)),
         ["cprsharpTotalMs"] = List(CprSharp.Select(s => s.Total)),
+        ["cprsharpPartsMs"] = new JsonObject(Parts.Select(p => KeyValuePair.Create<string, JsonNode?>(p.Name, Round(p.Took)))),
         ["bareTotalMs"] = List(Bare.Select(s => s.Total)),
     };
 

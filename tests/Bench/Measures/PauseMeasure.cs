@@ -25,24 +25,38 @@ internal sealed class PauseMeasure(Components components, BenchOptions options, 
     {
         results.Heading($"Pause over RAM (no devices, a page touched in every 2 MiB), medians of {options.RoundsOfAPoint} paired rounds");
         PointHeader();
+        var points = new List<Comparison[]>();
         foreach (var gigabytes in new[] { 0.5, 2, 8, 16 })
         {
             var shape = VmShape.Small((int)(gigabytes * 1024));
-            await PointAsync("memory", $"{gigabytes.ToString(CultureInfo.InvariantCulture)} GiB", shape, touch: true);
+            points.Add(await PointAsync("memory", $"{gigabytes.ToString(CultureInfo.InvariantCulture)} GiB", shape, touch: true));
         }
+
+        Growth(points);
     }
 
     public async Task GrowWithDevicesAsync()
     {
         results.Heading($"Pause over the number of virtio-rng devices (512 MiB), medians of {options.RoundsOfAPoint} paired rounds");
         PointHeader();
+        var points = new List<Comparison[]>();
         foreach (var count in new[] { 0, 4, 8, 16 })
-            await PointAsync("devices", count.ToString(CultureInfo.InvariantCulture), VmShape.WithDevices(count), touch: false);
+            points.Add(await PointAsync("devices", count.ToString(CultureInfo.InvariantCulture), VmShape.WithDevices(count), touch: false));
+        Growth(points);
     }
 
     private void PointHeader() => results.Row("", "ratio", "CprSharp", "bare");
 
-    private async Task PointAsync(string measure, string point, VmShape shape, bool touch)
+    private void Growth(List<Comparison[]> points)
+    {
+        for (var i = 0; i < Engines.Length; i++)
+        {
+            var (first, last) = (points[0][i], points[^1][i]);
+            results.Row($"last / first, {Engines[i]}", "", last.CprSharpPause / first.CprSharpPause, last.BarePause / first.BarePause);
+        }
+    }
+
+    private async Task<Comparison[]> PointAsync(string measure, string point, VmShape shape, bool touch)
     {
         await using var pair = await StartPairAsync(_ => shape);
         if (touch)
@@ -51,12 +65,16 @@ internal sealed class PauseMeasure(Components components, BenchOptions options, 
             GuestMemory.TouchSparsely(pair.Bare.QemuPid, shape.MemoryMiB);
         }
 
+        var comparisons = new List<Comparison>();
         foreach (var engine in Engines)
         {
             var comparison = await Comparison.RunAsync(pair.CprSharp, pair.Bare, engine, options.RoundsOfAPoint);
             results.Row($"{point}, {engine}", comparison.PauseRatio, comparison.CprSharpPause, comparison.BarePause);
             results.Keep($"{measure}/{point}/{engine}", comparison.ToJson());
+            comparisons.Add(comparison);
         }
+
+        return [.. comparisons];
     }
 
     private async Task CompareAsync(Func<string, VmShape> shape)
@@ -66,6 +84,7 @@ internal sealed class PauseMeasure(Components components, BenchOptions options, 
         {
             var c = await Comparison.RunAsync(pair.CprSharp, pair.Bare, engine, options.Rounds);
             results.Row($"{pair.Shape}, {engine}", c.PauseRatio, c.CprSharpPause, c.BarePause, c.TotalRatio, c.CprSharpTotal, c.BareTotal);
+            results.Note("  total: " + string.Join(", ", c.Parts.Select(p => string.Create(CultureInfo.InvariantCulture, $"{p.Name} {p.Took:0}"))));
             results.Keep($"pause/{pair.Shape}/{engine}", c.ToJson());
         }
     }

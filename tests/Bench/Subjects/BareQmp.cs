@@ -16,7 +16,7 @@ internal sealed class BareQmp : IDisposable
     public BareQmp(Socket connected)
     {
         _socket = connected;
-        _socket.ReceiveTimeout = 60_000;
+        _socket.ReceiveTimeout = 15_000;
         ReadLine();
         Execute("""{"execute":"qmp_capabilities"}""");
     }

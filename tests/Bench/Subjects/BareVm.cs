@@ -52,18 +52,11 @@ internal sealed class BareVm : IMeasuredVm
 
     public async Task<Sample> UpdateAsync(string engine)
     {
-        var clock = Stopwatch.StartNew();
-        var main = Path.Combine(_directory, "main");
-        File.Delete(main);
-        var old = _current;
-        var fresh = engine == "transfer" ? Transfer(old, main) : ShareMemory(old, main);
-
-        var resumed = fresh.Qmp.WaitFor("RESUME");
-        var stopped = old.Qmp.WaitFor("STOP");
-        old.Qmp.WaitFor("MIGRATION", IsCompleted);
-        await old.DisposeAsync();
-        _current = fresh;
-        return new Sample(BareQmp.Time(resumed) - BareQmp.Time(stopped), clock.Elapsed.TotalMilliseconds);
+        while (true)
+        {
+            if (await TryUpdateAsync(engine) is { } sample)
+                return sample;
+        }
     }
 
     public void Rest() => _current.Qmp.Execute("""{"execute":"stop"}""");
@@ -79,6 +72,33 @@ internal sealed class BareVm : IMeasuredVm
     {
         await _current.DisposeAsync();
         _memory.Dispose();
+    }
+
+    /// <returns>Null when the new QEMU resumed the guest before its monitor was ready to tell: nobody knows then how long the pause was.</returns>
+    private async Task<Sample?> TryUpdateAsync(string engine)
+    {
+        var clock = Stopwatch.StartNew();
+        var main = Path.Combine(_directory, "main");
+        File.Delete(main);
+        var old = _current;
+        var fresh = engine == "transfer" ? Transfer(old, main) : ShareMemory(old, main);
+        _current = fresh;
+
+        JsonElement? resumed = null;
+        try
+        {
+            resumed = fresh.Qmp.WaitFor("RESUME");
+        }
+        catch (SocketException e) when (e.SocketErrorCode is SocketError.TimedOut or SocketError.WouldBlock)
+        {
+            if (fresh.Qmp.Execute("""{"execute":"query-status"}""").GetProperty("status").GetString() != "running")
+                throw new TimeoutException("QEMU driven bare did not resume its guest", e);
+        }
+
+        var stopped = old.Qmp.WaitFor("STOP");
+        old.Qmp.WaitFor("MIGRATION", IsCompleted);
+        await old.DisposeAsync();
+        return resumed is { } r ? new Sample(BareQmp.Time(r) - BareQmp.Time(stopped), clock.Elapsed.TotalMilliseconds, []) : null;
     }
 
     private Started Transfer(Started old, string main)

@@ -51,7 +51,15 @@ internal sealed class CprSharpVm : IMeasuredVm
             _components.Program,
             ["update", Name, "--state-dir", _state, "--to", _components.Qemu, "--engine", engine, "--json"]);
         using var report = JsonDocument.Parse(output);
-        return new Sample(report.RootElement.GetProperty("pauseMs").GetDouble(), took);
+        var update = report.RootElement;
+        return new Sample(
+            update.GetProperty("pauseMs").GetDouble(),
+            took,
+            [
+                new Part("command", took - update.GetProperty("totalMs").GetDouble()),
+                .. update.GetProperty("phases").EnumerateArray()
+                    .Select(p => new Part(p.GetProperty("name").GetString()!, p.GetProperty("durationMs").GetDouble())),
+            ]);
     }
 
     public void Rest() => _qmp.Execute("""{"execute":"stop"}""");
@@ -61,7 +69,7 @@ internal sealed class CprSharpVm : IMeasuredVm
     public async ValueTask DisposeAsync()
     {
         using var supervisor = Memfd.PidFd.Open(SupervisorPid);
-        _qmp.Execute("""{"execute":"quit"}""");
+        _qmp.Send("{\"execute\":\"quit\"}\n"u8);
         await supervisor.WaitForExitAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(20));
         _qmp.Dispose();
     }
