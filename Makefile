@@ -29,7 +29,7 @@ test: components build ## every test; ONLY=NAME for one assembly. The last line 
 demo: components publish ## a live update of a real VM, step by step
 	@integration-vm/with-components integration-vm/demo
 
-bench: components ## measures the pause, this program's and QEMU's own
+bench: components ## measures CprSharp against QEMU driven bare; ROUNDS=N
 	@integration-vm/with-components dotnet run -c $(CONFIGURATION) --project tests/Bench -- $(BENCH)
 
 publish: ## artifacts/cprsharp: one file, needs no .NET

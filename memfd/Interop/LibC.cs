@@ -7,7 +7,10 @@ namespace CprSharp.Memfd.Interop;
 internal static partial class LibC
 {
     internal const int O_RDONLY = 0;
+    internal const int O_WRONLY = 1;
     internal const int O_RDWR = 2;
+    internal const int O_CREAT = 0x40;
+    internal const int O_APPEND = 0x400;
     internal const int O_CLOEXEC = 0x80000;
     internal const int O_PATH = 0x200000;
     internal const int F_DUPFD_CLOEXEC = 1030;
@@ -20,11 +23,11 @@ internal static partial class LibC
     internal static SafeFileHandle Adopt(int result, string syscall, string? subject, string? hint = null) =>
         result < 0 ? throw SyscallException.FromLastError(syscall, subject, hint) : new SafeFileHandle(result, ownsHandle: true);
 
-    internal static SafeFileHandle Open(string path, int flags)
+    internal static SafeFileHandle Open(string path, int flags, uint mode = 0)
     {
         int result;
         do
-            result = open(path, flags | O_CLOEXEC, 0);
+            result = open(path, flags | O_CLOEXEC, mode);
         while (result < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
         return Adopt(result, "open", path);
     }

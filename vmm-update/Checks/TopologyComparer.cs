@@ -51,10 +51,12 @@ internal static class TopologyComparer
             yield return difference;
         foreach (var difference in Differences(
             "block device",
-            now.Blocks.Select(b => (Key: b.Name, Value: b.File ?? "no medium")),
-            built.Blocks.Select(b => (Key: b.Name, Value: b.File ?? "no medium"))))
+            now.Blocks.Where(Matters).Select(b => (Key: b.Name, Value: b.File ?? "no medium")),
+            built.Blocks.Where(Matters).Select(b => (Key: b.Name, Value: b.File ?? "no medium"))))
             yield return difference;
     }
+
+    private static bool Matters(BlockDevice block) => block.Attached || block.File is not null;
 
     private static IEnumerable<(string Key, string Value)> RootBus(VmInspection vm) =>
         vm.PciDevices.Where(d => d.OnRootBus).Select(d => (d.Path, $"{d.Vendor:x4}:{d.Device:x4}"));

@@ -23,7 +23,7 @@ internal static class BackgroundSupervisor
 
         directory.Create();
         using var pipe = new AnonymousPipeServerStream(PipeDirection.In, HandleInheritability.None);
-        using var log = File.OpenHandle(directory.SupervisorLog, FileMode.Append, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
+        using var log = LogFile.OpenAppend(directory.SupervisorLog);
         var (program, self) = SelfProgram.Command([arguments[0], "--ready-fd", ReadyDescriptor.ToString(CultureInfo.InvariantCulture), .. arguments[1..]]);
         await using var child = ChildProcess.Start(new ChildProcessStart
         {

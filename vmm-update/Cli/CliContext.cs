@@ -102,11 +102,29 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
 
         // Ctrl-C asks the supervisor to stop; what it makes of that is in its report.
         await using var interrupted = cancellationToken.Register(() => _ = CancelAsync(directory));
-        var report = await vm.AskAsync(command, arguments, ReportJson.Default.UpdateReport, CancellationToken.None);
+        var report = await AskForSwitchAsync(vm, command, arguments);
         progress.Dispose();
         await shown;
         Print(report, ReportJson.Printed.UpdateReport, Terminal.Update);
         return report.ExitCode;
+    }
+
+    private static async Task<UpdateReport> AskForSwitchAsync(VmConnection vm, string command, JsonObject arguments)
+    {
+        try
+        {
+            return await vm.AskAsync(command, arguments, ReportJson.Default.UpdateReport, CancellationToken.None);
+        }
+        catch (Qmp.QmpConnectionException e)
+        {
+            var name = vm.Directory.Name;
+            throw new UpdateException(
+                "supervisor-lost", $"the supervisor of '{name}' went away during the update: {e.Message}",
+                $"`cprsharp adopt {name}` brings it back and finds the guest on whichever VMM it is; then see `cprsharp status {name}`", e)
+            {
+                LeavesStateUnknown = true,
+            };
+        }
     }
 
     private async Task ShowAsync(Qmp.QmpEventSubscription progress)

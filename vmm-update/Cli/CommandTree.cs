@@ -159,7 +159,7 @@ internal static class CommandTree
             }
             catch (UpdateException e)
             {
-                return Fail(terminal, json, new ReportError(e.Code, e.Message, e.Fix), ExitCodes.Failed);
+                return Fail(terminal, json, new ReportError(e.Code, e.Message, e.Fix), e.LeavesStateUnknown ? ExitCodes.StateUnknown : ExitCodes.Failed);
             }
             catch (ArgumentException e)
             {

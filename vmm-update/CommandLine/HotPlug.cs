@@ -67,6 +67,8 @@ public static class HotPlug
             "blockdev-insert-medium" => HotPlugMedium.Insert(spec, notes, given),
             _ => Other(spec, notes, command, given),
         };
+        if (notes.Findings.Count == 0 && notes.AfterCommit.Count == 0)
+            return new HotPlugResult(result, []);
         return new HotPlugResult(
             result with
             {

@@ -24,6 +24,9 @@ internal interface IUpdateEngine
     /// <summary>Asks for the switch-over. From here on the old VMM stops the guest and sends its state.</summary>
     Task BeginAsync(Switchover switchover, CancellationToken cancellationToken);
 
+    /// <summary>Called when the old VMM has not stopped the guest some time after <see cref="BeginAsync"/>: settle for a longer pause.</summary>
+    Task HurryAsync(Switchover switchover, CancellationToken cancellationToken);
+
     /// <summary>Puts the migration settings of the VMM that keeps the guest back to what they were before <see cref="PrepareAsync"/>: an
     /// operator's later migration to another host must not find <c>x-ignore-shared</c> or a cpr mode set.</summary>
     Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken);

@@ -37,7 +37,7 @@ internal sealed class TransferEngine : IUpdateEngine
         reasons.AddRange(vm.MemoryBackends
             .Where(b => !b.Shared)
             .Select(b => $"memory backend '{b.Id}' is not shared (share=on)"));
-        return EngineRules.Verdict(Name, reasons, vm, basePauseMs: 6.0);
+        return EngineRules.Verdict(Name, reasons, vm, basePauseMs: 5.0);
     }
 
     public EngineStart Start(Switchover switchover)
@@ -88,6 +88,8 @@ internal sealed class TransferEngine : IUpdateEngine
 
     public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken) =>
         switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
+
+    public Task HurryAsync(Switchover switchover, CancellationToken cancellationToken) => Task.CompletedTask;
 
     public Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken) =>
         _before.RestoreAsync(survivor, Capabilities, Parameters, cancellationToken);

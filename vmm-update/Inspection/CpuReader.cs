@@ -7,6 +7,10 @@ namespace CprSharp.VmmUpdate.Inspection;
 /// <summary>Reads what the vCPUs are.</summary>
 internal static class CpuReader
 {
+    /// <summary>HTT and CMP_LEGACY say that there is more than one vCPU. Up to QEMU 9 they are in the feature words, later they are added
+    /// when the guest asks; it sees the same.</summary>
+    private static readonly ImmutableHashSet<string> FollowsTopology = ["CPUID[1].EDX.28", "CPUID[80000001].ECX.1"];
+
     public static async Task<IReadOnlyList<string>> ReadTypesAsync(Vmm vmm, IReadOnlyList<JsonElement> cpus, CancellationToken cancellationToken)
     {
         var types = new List<string>();
@@ -38,8 +42,9 @@ internal static class CpuReader
             var bits = word.GetProperty("features").GetUInt64();
             for (var bit = 0; bit < 64; bit++)
             {
-                if ((bits & (1UL << bit)) != 0)
-                    features.Add($"CPUID[{leaf:X}{subleaf}].{register}.{bit}");
+                var name = $"CPUID[{leaf:X}{subleaf}].{register}.{bit}";
+                if ((bits & (1UL << bit)) != 0 && !FollowsTopology.Contains(name))
+                    features.Add(name);
             }
         }
 

@@ -35,7 +35,11 @@ internal sealed record QomDevice(string Path, string Type)
 }
 
 /// <summary>A block device with what is in it (<c>query-block</c>).</summary>
-internal sealed record BlockDevice(string Name, string? File, string? NodeName, bool Removable, bool ReadOnly);
+internal sealed record BlockDevice(string Name, string? File, string? NodeName, bool Removable, bool ReadOnly)
+{
+    /// <summary>Whether a device of the machine uses it. QEMU before 8 makes drives by default (<c>sd0</c>) that no device uses.</summary>
+    public bool Attached { get; init; } = true;
+}
 
 /// <summary>A character device (<c>query-chardev</c>).</summary>
 internal sealed record CharDevice(string Label, string FileName, bool FrontendOpen);

@@ -124,7 +124,10 @@ internal static class VmInspector
                     inserted?.GetProperty("file").GetString(),
                     inserted is { } node && node.TryGetProperty("node-name", out var name) ? name.GetString() : null,
                     b.GetProperty("removable").GetBoolean(),
-                    inserted?.GetProperty("ro").GetBoolean() ?? false);
+                    inserted?.GetProperty("ro").GetBoolean() ?? false)
+                {
+                    Attached = b.TryGetProperty("qdev", out _),
+                };
             }),
         ];
     }

@@ -67,5 +67,5 @@ internal static class VmmLauncher
     }
 
     private static SafeFileHandle OpenLog(string path) =>
-        File.OpenHandle(path, FileMode.Append, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
+        LogFile.OpenAppend(path);
 }

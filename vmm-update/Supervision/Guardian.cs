@@ -27,7 +27,7 @@ internal sealed class Guardian : IAsyncDisposable
         var stateDirectory = Path.GetDirectoryName(directory.Path)!;
         var (program, arguments) = SelfProgram.Command("adopt", directory.Name, "--foreground", "--state-dir", stateDirectory);
         var pipe = new AnonymousPipeServerStream(PipeDirection.Out, HandleInheritability.None);
-        using var log = File.OpenHandle(directory.SupervisorLog, FileMode.Append, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
+        using var log = LogFile.OpenAppend(directory.SupervisorLog);
         var shell = ChildProcess.Start(new ChildProcessStart
         {
             Path = "/bin/sh",

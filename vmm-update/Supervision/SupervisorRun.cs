@@ -36,6 +36,7 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
         var status = await GuestEndAsync(supervisor, updates);
         SupervisorLog.Ended(_logger, directory.Name, status.ToString());
         RemovePaths(spec);
+        supervisor.RemoveDirectory();
         return status.Code ?? 128 + status.Signal ?? ExitStatusUnknown;
     }
 
@@ -67,7 +68,7 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
             supervisor.Current.PidFd.Signal(Signals.Terminate);
     });
 
-    private void RemovePaths(VmSpec spec)
+    private static void RemovePaths(VmSpec spec)
     {
         foreach (var path in spec.ClientSockets.Where(s => s.Listen).Select(s => s.Address)
             .Concat(spec.Descriptors.OfType<ListenerDescriptor>().Select(l => l.Address))
@@ -75,7 +76,6 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
             File.Delete(path);
         if (spec.PidFile is { } pidFile)
             File.Delete(pidFile);
-        Directory.Delete(directory.Path, recursive: true);
     }
 
     /// <summary>SIGTERM, SIGINT and SIGHUP end the VM, as they end QEMU.</summary>

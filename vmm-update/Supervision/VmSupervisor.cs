@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
@@ -18,6 +19,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly ClientGate _gate;
     private readonly ConcurrentDictionary<string, QemuBinary> _facts = new(StringComparer.Ordinal);
     private readonly Lock _recordLock = new();
+    private readonly Lock _saving = new();
+    private bool _ended;
     private VmRecord _record;
 
     private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm current)
@@ -150,15 +153,22 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         {
             try
             {
-                await fresh.ExecuteAsync(action.Command, JsonNode.Parse(action.Arguments)?.AsObject(), cancellationToken);
+                var answer = await fresh.ExecuteAsync(action.Command, JsonNode.Parse(action.Arguments)?.AsObject(), cancellationToken);
+
+                // The human monitor has no errors: what it has to say is one.
+                if (answer.ValueKind == JsonValueKind.String && answer.GetString()!.Trim() is { Length: > 0 } complaint)
+                    Note(action, complaint);
             }
             catch (QmpException e)
             {
-                findings.Add(Finding.Warn("after-commit", action.Command, $"{action.Why}: {e.Description}", "do it by hand on the monitor"));
+                Note(action, e.Description);
             }
         }
 
         return findings;
+
+        void Note(AfterCommitAction action, string problem) =>
+            findings.Add(Finding.Warn("after-commit", action.Command, $"not done: {action.Why} {problem}", "do it by hand on the monitor"));
     }
 
     public void UpdateRecord(Func<VmRecord, VmRecord> change)
@@ -167,7 +177,24 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
             _record = change(_record);
     }
 
-    public void SaveRecord() => VmFiles.Write(Directory, Record);
+    public void SaveRecord()
+    {
+        lock (_saving)
+        {
+            if (!_ended)
+                VmFiles.Write(Directory, Record);
+        }
+    }
+
+    /// <summary>The guest has ended: its directory goes, and nothing is written there any more.</summary>
+    public void RemoveDirectory()
+    {
+        lock (_saving)
+        {
+            _ended = true;
+            System.IO.Directory.Delete(Directory.Path, recursive: true);
+        }
+    }
 
     public void SaveJournal(UpdateJournal? journal) => VmFiles.Write(Directory, journal);
 

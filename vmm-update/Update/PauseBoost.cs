@@ -2,36 +2,29 @@ using CprSharp.Memfd;
 
 namespace CprSharp.VmmUpdate.Update;
 
-/// <summary>Real-time scheduling for the few milliseconds of the pause, for the threads that it waits for.</summary>
+/// <summary>Real-time scheduling, for the few milliseconds of the pause, for everything that it waits for.</summary>
 /// <remarks>
-/// Measured on a busy host: the pause falls to 0.75–0.85 of what it was, because half of it is waiting for a processor: the old VMM's
-/// main thread and the migration thread that inherits from it, the new VMM's main thread, and our own threads, which give the word to
-/// resume. Needs CAP_SYS_NICE or RLIMIT_RTPRIO; without them nothing is changed.
+/// Measured on a busy host (24 pairs): raising all threads of both VMMs and our own makes the pause 0.75 (transfer) and 0.70 (shared-ram)
+/// of what it was, and halves its 90th percentile. Raising only the main threads does nothing: the new one waits for the big lock,
+/// which vCPU and RCU threads hold while they in turn wait for a processor. Needs CAP_SYS_NICE or RLIMIT_RTPRIO; without them nothing
+/// is changed.
 /// </remarks>
 internal sealed class PauseBoost : IDisposable
 {
     private static readonly SchedulingAttributes RealTime = new(SchedulingPolicy.RoundRobin, Priority: 1);
 
-    private readonly List<(int Pid, SchedulingAttributes Before)> _processes = [];
+    private readonly List<int> _processes = [];
+    private readonly Dictionary<int, SchedulingAttributes> _before = [];
 
-    /// <summary>Raises the main threads of the VMMs and all of our own.</summary>
+    /// <summary>Raises the threads that are not scheduled in real time already.</summary>
     /// <returns>The boost, to be disposed when the guest runs again; null when it is not permitted.</returns>
     public static PauseBoost? TryBegin(int oldPid, int newPid)
     {
         var boost = new PauseBoost();
         try
         {
-            foreach (var pid in new[] { oldPid, newPid })
-            {
-                var before = Scheduling.GetAttributes(pid);
-                Scheduling.SetAttributes(pid, RealTime);
-                boost._processes.Add((pid, before));
-            }
-
-            var own = Environment.ProcessId;
-            boost._processes.Add((own, Scheduling.GetAttributes(own)));
-            foreach (var thread in ProcFs.Threads(own))
-                TrySet(thread, RealTime);
+            foreach (var pid in new[] { oldPid, newPid, Environment.ProcessId })
+                boost.Raise(pid);
             return boost;
         }
         catch (SyscallException)
@@ -52,13 +45,26 @@ internal sealed class PauseBoost : IDisposable
     /// <summary>Sets back what was raised, and the threads that have inherited it since.</summary>
     public void Dispose()
     {
-        foreach (var (pid, before) in _processes)
+        foreach (var pid in _processes)
         {
-            foreach (var thread in ThreadsOf(pid).Where(t => t == pid || IsBoosted(t)))
-                TrySet(thread, before);
+            foreach (var thread in ThreadsOf(pid).Where(IsBoosted))
+                TrySet(thread, _before.GetValueOrDefault(thread) ?? _before[pid]);
         }
 
         _processes.Clear();
+    }
+
+    private void Raise(int pid)
+    {
+        _before[pid] = Scheduling.GetAttributes(pid);
+        _processes.Add(pid);
+        foreach (var thread in ProcFs.Threads(pid))
+        {
+            if (TryGet(thread) is not { Policy: SchedulingPolicy.Other or SchedulingPolicy.Batch or SchedulingPolicy.Idle } before)
+                continue;
+            _before[thread] = before;
+            TrySet(thread, RealTime);
+        }
     }
 
     private static IReadOnlyList<int> ThreadsOf(int pid)
@@ -73,15 +79,17 @@ internal sealed class PauseBoost : IDisposable
         }
     }
 
-    private static bool IsBoosted(int thread)
+    private static bool IsBoosted(int thread) => TryGet(thread) is { Policy: SchedulingPolicy.RoundRobin, Priority: 1 };
+
+    private static SchedulingAttributes? TryGet(int thread)
     {
         try
         {
-            return Scheduling.GetAttributes(thread) is { Policy: SchedulingPolicy.RoundRobin, Priority: 1 };
+            return Scheduling.GetAttributes(thread);
         }
-        catch (SyscallException)
+        catch (SyscallException e) when (e.Errno == Errno.ESRCH)
         {
-            return false; // it has ended
+            return null; // it has ended since it was listed
         }
     }
 

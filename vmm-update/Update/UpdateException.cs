@@ -9,6 +9,9 @@ public sealed class UpdateException(string code, string message, string fix, Exc
     /// <summary>Whether nothing failed, but the new VMM showed that it does not fit this VM.</summary>
     public bool IsRefusal { get; init; }
 
+    /// <summary>Whether nobody can say on which VMM the guest is.</summary>
+    public bool LeavesStateUnknown { get; init; }
+
     /// <summary>What the operator can change.</summary>
     public string Fix { get; } = fix;
 }

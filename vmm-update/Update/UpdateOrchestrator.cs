@@ -19,6 +19,9 @@ namespace CprSharp.VmmUpdate.Update;
 /// </remarks>
 internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions options, ILogger logger, Action<UpdatePhase>? entered = null)
 {
+    /// <summary>How long the old VMM may look for the shortest pause while the guest runs.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+
     private readonly PhaseClock _clock = new(entered);
     private readonly DateTimeOffset _started = DateTimeOffset.UtcNow;
     private readonly List<Finding> _findings = [];
@@ -122,7 +125,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await engine.BeginAsync(switchover, pause.Token);
             await _faults.HitAsync(FaultPoint.TransferBegin, pause.Token);
             if (_wasRunning)
-                await FirstOfAsync(watch.OldStopped, watch.OldFinished, switchover, pause.Token);
+                await StoppedAsync(switchover, engine, watch, pause.Token);
 
             _clock.Enter(UpdatePhase.Transfer);
             await TransferAsync(switchover, watch, pause.Token);
@@ -173,9 +176,14 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         {
             await engine.PrepareAsync(switchover, cancellationToken);
         }
-        catch (VmmExitedException e) when (e.Status.Code is not null)
+        catch (Exception e) when (e is VmmExitedException or QmpException)
         {
-            throw new UpdateException("start-refused", e.Message, "the new VMM does not accept this VM's command line: see what it said", e) { IsRefusal = true };
+            // That the old VMM finds nobody to talk to is a consequence; the cause is what the new one said before it ended.
+            if ((e as VmmExitedException ?? await EndOfAsync(switchover.New)) is not { } ended)
+                throw;
+            if (ended.Status.Code is null)
+                throw ended;
+            throw new UpdateException("start-refused", ended.Message, "the new VMM does not accept this VM's command line: see what it said", ended) { IsRefusal = true };
         }
 
         watch.WatchNew(switchover.New);
@@ -187,6 +195,22 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             throw new UpdateException(blocker.Id, $"{blocker.Object}: {blocker.Evidence}", blocker.Fix) { IsRefusal = true };
         _findings.AddRange(await host.MatchProcessAsync(switchover.New, cancellationToken));
         await _faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
+    }
+
+    private static async Task StoppedAsync(Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch, CancellationToken cancellationToken)
+    {
+        var stopped = FirstOfAsync(watch.OldStopped, watch.OldFinished, switchover, cancellationToken);
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        if (await Task.WhenAny(stopped, Task.Delay(Patience, patience.Token)) != stopped)
+            await engine.HurryAsync(switchover, cancellationToken);
+        await patience.CancelAsync();
+        await stopped;
+    }
+
+    private static async Task<VmmExitedException?> EndOfAsync(Vmm vmm)
+    {
+        await ((Task)vmm.Exited.WaitAsync(TimeSpan.FromSeconds(1))).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return vmm.Exited.IsCompletedSuccessfully ? new VmmExitedException(vmm, await vmm.Exited, vmm.LogTail()) : null;
     }
 
     private static async Task TransferAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)

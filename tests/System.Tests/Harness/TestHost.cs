@@ -141,5 +141,8 @@ public sealed record HostProcess(int Pid, IReadOnlyList<string> Arguments)
     /// <summary>Whether it is a VMM of a supervisor's making, whatever its binary.</summary>
     public bool IsVmm => Arguments.Any(a => a.Contains("id=cprsharp-qmp", StringComparison.Ordinal));
 
+    /// <summary>Whether it waits for a supervisor's end.</summary>
+    public bool IsGuardian => Arguments.Contains("cprsharp-guardian", StringComparer.Ordinal);
+
     public override string ToString() => $"{Pid}: {string.Join(' ', Arguments)}";
 }

@@ -39,7 +39,11 @@ internal sealed class TestVm(TestHost host, string name)
 
     public async Task<JsonElement> ReportAsync(RunningProgram update, int exitCode)
     {
-        var result = await update.ResultAsync();
+        return Report(await update.ResultAsync(), exitCode);
+    }
+
+    public JsonElement Report(ProgramResult result, int exitCode)
+    {
         if (result.ExitCode != exitCode)
             Assert.Fail($"exit code {exitCode} was expected: {result}\n{Logs()}");
         var report = result.Document;
@@ -82,10 +86,11 @@ internal sealed class TestVm(TestHost host, string name)
     public int Generation => Record.GetProperty("generation").GetInt32();
 
     /// <summary>One VMM, which runs the guest; its supervisor; and not one process, file or socket more.</summary>
-    public async Task ExpectOneRunningVmmAsync()
+    public async Task ExpectOneRunningVmmAsync(TimeSpan? longest = null)
     {
-        Assert.Equal("running", await RunStateAsync());
-        await Deadlines.EventuallyAsync(() => WhatIsTooMuch());
+        var state = await RunStateAsync();
+        Assert.True(state == "running", $"the VMM is '{state}'\n{Logs()}");
+        await Deadlines.EventuallyAsync(WhatIsTooMuch, longest);
     }
 
     /// <summary>Every VMM process of this VM that answers when its monitor is asked past the supervisor, which must be dead: its run state.</summary>
@@ -109,22 +114,21 @@ internal sealed class TestVm(TestHost host, string name)
         return states;
     }
 
-    /// <summary>The supervisor's descriptors by what they are, without numbers that differ from one socket to the next.</summary>
-    public IReadOnlyList<string> SupervisorDescriptors() =>
-    [
-        .. System.IO.Directory.EnumerateFiles($"/proc/{SupervisorPid}/fd")
+    /// <summary>The supervisor's descriptors, counted by what they are: a path, or the kind of what has none. Assemblies are loaded when they are needed.</summary>
+    public IReadOnlyDictionary<string, int> SupervisorDescriptors() =>
+        System.IO.Directory.EnumerateFiles($"/proc/{SupervisorPid}/fd")
             .Select(f => new FileInfo(f).LinkTarget ?? "")
-            .Where(t => t.Length > 0)
-            .Select(t => t.Contains(":[", StringComparison.Ordinal) ? t[..t.IndexOf('[', StringComparison.Ordinal)] : t)
-            .Order(StringComparer.Ordinal),
-    ];
+            .Where(t => t.Length > 0 && !t.EndsWith(".dll", StringComparison.Ordinal))
+            .CountBy(t => t.Contains(":[", StringComparison.Ordinal) ? t[..t.IndexOf('[', StringComparison.Ordinal)] : t, StringComparer.Ordinal)
+            .ToDictionary(StringComparer.Ordinal);
 
-    public Task ExpectDescriptorsAsync(IReadOnlyList<string> expected) => Deadlines.EventuallyAsync(() =>
+    /// <summary>Of no kind are there more descriptors than before.</summary>
+    public Task ExpectNoMoreDescriptorsAsync(IReadOnlyDictionary<string, int> before) => Deadlines.EventuallyAsync(() =>
     {
-        var now = SupervisorDescriptors();
-        return now.SequenceEqual(expected, StringComparer.Ordinal)
+        var more = SupervisorDescriptors().Where(d => d.Value > before.GetValueOrDefault(d.Key)).ToArray();
+        return more.Length == 0
             ? null
-            : $"the supervisor's descriptors were\n{string.Join('\n', expected)}\nand are\n{string.Join('\n', now)}";
+            : $"the supervisor has more descriptors than before: {string.Join(", ", more.Select(d => $"{d.Value} {d.Key} instead of {before.GetValueOrDefault(d.Key)}"))}";
     });
 
     /// <summary>Ends the guest as its operator would, and expects that nothing is left of it.</summary>
@@ -150,6 +154,7 @@ internal sealed class TestVm(TestHost host, string name)
         var text = "";
         if (!System.IO.Directory.Exists(Directory))
             return text;
+        text += $"{Directory}: {string.Join(' ', System.IO.Directory.EnumerateFileSystemEntries(Directory).Select(Path.GetFileName))}\n";
         foreach (var log in System.IO.Directory.EnumerateFiles(Directory, "*.log").Order(StringComparer.Ordinal))
             text += $"--- {Path.GetFileName(log)}\n{string.Join('\n', File.ReadLines(log).TakeLast(30))}\n";
         return text;
@@ -159,7 +164,9 @@ internal sealed class TestVm(TestHost host, string name)
     {
         var record = Record;
         int[] expected = [record.GetProperty("supervisorPid").GetInt32(), record.GetProperty("pid").GetInt32()];
-        var processes = Host.Processes();
+        var processes = Host.Processes().Where(p => !p.IsGuardian).ToArray();
+        if (Host.Processes().Count - processes.Length > 1)
+            return $"more than one guardian:\n{string.Join('\n', Host.Processes())}";
         if (!processes.Select(p => p.Pid).ToHashSet().SetEquals(expected))
             return $"supervisor {expected[0]} and VMM {expected[1]} were expected, there are:\n{string.Join('\n', processes)}\n{Logs()}";
 

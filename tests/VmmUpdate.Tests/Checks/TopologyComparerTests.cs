@@ -39,6 +39,14 @@ public sealed class TopologyComparerTests
     }
 
     [Fact]
+    public void A_default_drive_that_no_device_uses_does_not_matter()
+    {
+        var old = Vm() with { Blocks = [.. Vm().Blocks, new BlockDevice("sd0", null, null, Removable: true, ReadOnly: false) { Attached = false }] };
+
+        Assert.Empty(TopologyComparer.Compare(old, Vm()));
+    }
+
+    [Fact]
     public void Memory_cpus_and_machine_type_are_compared()
     {
         var other = Vm() with { MachineType = "pc-q35-11.1", CpuTypes = ["qemu64-x86_64-cpu"], MemoryBackends = [] };

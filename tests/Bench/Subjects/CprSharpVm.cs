@@ -1,0 +1,82 @@
+using System.Globalization;
+using System.Text.Json;
+
+namespace CprSharp.Bench.Subjects;
+
+/// <summary>The same VM under CprSharp, driven by its command line.</summary>
+internal sealed class CprSharpVm : IMeasuredVm
+{
+    private readonly Components _components;
+    private readonly string _state;
+    private readonly BareQmp _qmp;
+
+    private CprSharpVm(Components components, string state, BareQmp qmp)
+    {
+        _components = components;
+        _state = state;
+        _qmp = qmp;
+    }
+
+    public const string Name = "bench";
+
+    public int QemuPid => Record().GetProperty("pid").GetInt32();
+
+    public int SupervisorPid => Record().GetProperty("supervisorPid").GetInt32();
+
+    public string QmpSocket => Path.Combine(_state, Name, "qmp.sock");
+
+    public static async Task<CprSharpVm> StartAsync(Components components, string state, VmShape shape)
+    {
+        var serial = Path.Combine(state, "serial");
+        Directory.CreateDirectory(state);
+        await ProgramRun.RunAsync(
+            components.Program,
+            [
+                "run", "--state-dir", state, "--name", Name, "--detach", "--", components.Qemu,
+                "-machine", VmShape.Machine,
+                "-m", shape.MemoryMiB.ToString(CultureInfo.InvariantCulture),
+                .. shape.Arguments,
+                .. GuestSerial.Arguments(shape, serial),
+            ]);
+        var vm = new CprSharpVm(components, state, BareQmp.Connect(Path.Combine(state, Name, "qmp.sock")));
+        if (shape.BootsLinux)
+            await GuestSerial.WaitUntilReadyAsync(serial);
+        return vm;
+    }
+
+    /// <summary>Total is the command's whole run, with its start-up and the check.</summary>
+    public async Task<Sample> UpdateAsync(string engine)
+    {
+        var (output, took) = await ProgramRun.RunAsync(
+            _components.Program,
+            ["update", Name, "--state-dir", _state, "--to", _components.Qemu, "--engine", engine, "--json"]);
+        using var report = JsonDocument.Parse(output);
+        var update = report.RootElement;
+        return new Sample(
+            update.GetProperty("pauseMs").GetDouble(),
+            took,
+            [
+                new Part("command", took - update.GetProperty("totalMs").GetDouble()),
+                .. update.GetProperty("phases").EnumerateArray()
+                    .Select(p => new Part(p.GetProperty("name").GetString()!, p.GetProperty("durationMs").GetDouble())),
+            ]);
+    }
+
+    public void Rest() => _qmp.Execute("""{"execute":"stop"}""");
+
+    public void Wake() => _qmp.Execute("""{"execute":"cont"}""");
+
+    public async ValueTask DisposeAsync()
+    {
+        using var supervisor = Memfd.PidFd.Open(SupervisorPid);
+        _qmp.Send("{\"execute\":\"quit\"}\n"u8);
+        await supervisor.WaitForExitAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(20));
+        _qmp.Dispose();
+    }
+
+    private JsonElement Record()
+    {
+        using var document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(_state, Name, "vm.json")));
+        return document.RootElement.Clone();
+    }
+}

@@ -1,0 +1,228 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using CprSharp.Memfd;
+using CprSharp.Qmp;
+using CprSharp.SystemTests.Harness;
+
+namespace CprSharp.SystemTests;
+
+/// <summary>The VM's QMP socket as its clients see it, over updates.</summary>
+public sealed class QmpFrontTests(SharedVm machine) : IClassFixture<SharedVm>
+{
+    [Fact]
+    public async Task ManyClientsStayConnectedOverAnUpdate()
+    {
+        var vm = await machine.ReadyAsync();
+        var clients = new List<QmpClient>();
+        try
+        {
+            for (var i = 0; i < 5; i++)
+                clients.Add(await vm.ConnectAsync());
+            foreach (var engine in new[] { "transfer", "shared-ram" })
+            {
+                await vm.UpdateAsync(Components.Qemu111, engine);
+                foreach (var client in clients)
+                {
+                    Assert.Equal(QmpClientState.Running, client.State);
+                    Assert.Equal("running", (await client.ExecuteAsync("query-status").WaitAsync(Deadlines.Settle)).GetProperty("status").GetString());
+                }
+            }
+        }
+        finally
+        {
+            foreach (var client in clients)
+                await client.DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task CommandsDuringAnUpdateAreAllAnswered()
+    {
+        var vm = await machine.ReadyAsync();
+        await using var client = await vm.ConnectAsync();
+        using var update = vm.StartUpdate(Components.Qemu111);
+        var queries = 0;
+        var updating = update.ResultAsync();
+        while (!updating.IsCompleted)
+        {
+            // A query passes at once except in the pause; a change waits for the end of the update. Both are answered.
+            await client.ExecuteAsync("query-cpus-fast").WaitAsync(Deadlines.Settle);
+            queries++;
+            if (queries % 20 == 0)
+                await client.ExecuteAsync("cont").WaitAsync(Deadlines.Settle);
+        }
+
+        vm.Report(await updating, 0);
+        Assert.True(queries > 1);
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Fact]
+    public async Task ACommandInTheMiddleOfThePauseIsAnsweredByWhoeverRunsTheGuestThen()
+    {
+        var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
+        await using var client = await vm.ConnectAsync();
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "commit.begin:hang");
+        await Deadlines.EventuallyAsync(async () =>
+        {
+            var status = await vm.QmpAsync("__org.cprsharp_status");
+            return status.TryGetProperty("updateUnderWay", out var phase) && phase.GetString() == "commit" ? null : "the update did not come to its commit";
+        });
+        var query = client.ExecuteAsync("query-status");
+        var change = client.ExecuteAsync("system_wakeup");
+        await vm.ReportAsync(update, 4);
+        Assert.Equal("running", (await query.WaitAsync(Deadlines.Settle)).GetProperty("status").GetString());
+        await Assert.ThrowsAsync<QmpException>(() => change.WaitAsync(Deadlines.Settle));
+    }
+
+    [Fact]
+    public async Task TheUpdatesOwnEventsDoNotLeakAndItsPhasesArriveInOrder()
+    {
+        var vm = await machine.ReadyAsync();
+        await using var client = await vm.ConnectAsync();
+        using var all = client.Subscribe();
+        foreach (var (engine, fault, outcome) in new[] { ("transfer", null, "updated"), ("shared-ram", null, "updated"), ("transfer", "commit.begin", "rolledBack") })
+        {
+            await vm.UpdateAsync(Components.Qemu111, engine, outcome == "updated" ? 0 : 4, fault);
+            var seen = new List<QmpEvent>();
+            while (seen.Count == 0 || !seen[^1].Data.TryGetProperty("outcome", out _))
+                seen.Add(await all.NextAsync().WaitAsync(Deadlines.Settle));
+
+            var foreign = seen.Where(e => e.Name != "__org.cprsharp_UPDATE").Select(e => e.Name);
+            Assert.DoesNotContain(foreign, n => n is "STOP" or "RESUME" or "SHUTDOWN" or "MIGRATION" or "MIGRATION_PASS");
+            string[] phases = [.. seen.Where(e => e.Data.TryGetProperty("phase", out _)).Select(e => e.Data.GetProperty("phase").GetString()!)];
+            string[] order = ["inspect", "plan", "prepare", "pause", "transfer", "verify", "commit", "retire", "rollback"];
+            Assert.Equal("inspect", phases[0]);
+            Assert.Contains("prepare", phases);
+            Assert.Equal(phases.OrderBy(p => Array.IndexOf(order, p)), phases);
+            Assert.Equal(outcome, seen[^1].Data.GetProperty("outcome").GetString());
+            Assert.True(seen[^1].Data.GetProperty("pause-ms").GetDouble() > 0);
+        }
+    }
+
+    [Fact]
+    public async Task TheGuestsOwnStopAndResumeStillArrive()
+    {
+        var vm = await machine.ReadyAsync();
+        await vm.UpdateAsync(Components.Qemu111);
+        await using var client = await vm.ConnectAsync();
+        using var events = client.Subscribe("STOP", "RESUME");
+        await client.ExecuteAsync("stop").WaitAsync(Deadlines.Settle);
+        await client.ExecuteAsync("cont").WaitAsync(Deadlines.Settle);
+        Assert.Equal("STOP", (await events.NextAsync().WaitAsync(Deadlines.Settle)).Name);
+        Assert.Equal("RESUME", (await events.NextAsync().WaitAsync(Deadlines.Settle)).Name);
+    }
+
+    [Fact]
+    public async Task APausedGuestStaysPausedOverAnUpdate()
+    {
+        var vm = await machine.ReadyAsync();
+        await vm.QmpAsync("stop");
+        try
+        {
+            foreach (var engine in new[] { "transfer", "shared-ram" })
+            {
+                var report = await vm.UpdateAsync(Components.Qemu111, engine);
+                Assert.Equal(JsonValueKind.Null, report.GetProperty("pauseMs").ValueKind);
+                Assert.Equal("paused", await vm.RunStateAsync());
+            }
+
+            await vm.UpdateAsync(Components.Qemu111, exitCode: 1, fault: "prepare.verified");
+            Assert.Equal("paused", await vm.RunStateAsync());
+        }
+        finally
+        {
+            await vm.QmpAsync("cont");
+        }
+
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Fact]
+    public async Task OurCommandsAreListedAndUpdate()
+    {
+        var vm = await machine.ReadyAsync();
+        var commands = (await vm.QmpAsync("query-commands")).EnumerateArray().Select(c => c.GetProperty("name").GetString()!).ToArray();
+        foreach (var name in new[] { "check", "update", "rollback", "status" })
+            Assert.Contains($"__org.cprsharp_{name}", commands);
+        Assert.Contains("device_add", commands);
+
+        var generation = vm.Generation;
+        var to = new JsonObject { ["to"] = Components.Qemu111 };
+        Documents.ExpectCheckReport(await vm.QmpAsync("__org.cprsharp_check", to), vm.Name, "ready");
+        var planned = await vm.QmpAsync("__org.cprsharp_update", new JsonObject { ["to"] = Components.Qemu111, ["dry-run"] = true });
+        Documents.ExpectUpdateReport(planned, vm.Name, 0);
+        Assert.Equal("planned", planned.GetProperty("outcome").GetString());
+        Assert.Equal(generation, vm.Generation);
+        Documents.ExpectUpdateReport(
+            await vm.QmpAsync("__org.cprsharp_update", new JsonObject { ["to"] = Components.Qemu111, ["engine"] = "shared-ram" }), vm.Name, 0);
+        Documents.ExpectUpdateReport(await vm.QmpAsync("__org.cprsharp_rollback"), vm.Name, 0);
+        Assert.Equal(generation + 2, vm.Generation);
+        Assert.Equal("running", (await vm.QmpAsync("__org.cprsharp_status")).GetProperty("runState").GetString());
+
+        foreach (var (command, arguments) in new[] { ("__org.cprsharp_update", new JsonObject()), ("__org.cprsharp_update", new JsonObject { ["to"] = 5 }), ("__org.cprsharp_nothing", []) })
+            await Assert.ThrowsAsync<QmpException>(() => vm.QmpAsync(command, arguments));
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Fact]
+    public async Task DescriptorsGoThroughToTheVmm()
+    {
+        var vm = await machine.ReadyAsync();
+        foreach (var round in new[] { 1, 2 })
+        {
+            await using var client = await vm.ConnectAsync();
+            using var memory = Memfd.Memfd.Create($"through-the-front-{round}", 4096);
+            var options = new QmpCommandOptions { Descriptors = [memory] };
+            await client.ExecuteAsync("getfd", new JsonObject { ["fdname"] = "one" }, options).WaitAsync(Deadlines.Settle);
+            var added = await client.ExecuteAsync("add-fd", new JsonObject { ["fdset-id"] = 7, ["opaque"] = "memory" }, options).WaitAsync(Deadlines.Settle);
+            Assert.Equal(7, added.GetProperty("fdset-id").GetInt32());
+
+            var held = ProcFs.Descriptors(vm.VmmPid).Count(d => d.Info.Path?.Contains($"through-the-front-{round}", StringComparison.Ordinal) == true);
+            Assert.Equal(2, held);
+            await client.ExecuteAsync("closefd", new JsonObject { ["fdname"] = "one" }).WaitAsync(Deadlines.Settle);
+            await client.ExecuteAsync("remove-fd", new JsonObject { ["fdset-id"] = 7 }).WaitAsync(Deadlines.Settle);
+            await vm.UpdateAsync(Components.Qemu111);
+        }
+
+        await vm.ExpectOneRunningVmmAsync();
+        await vm.ExpectNoMoreDescriptorsAsync(machine.Descriptors);
+    }
+
+    [Fact]
+    public async Task OutOfBandCommandsOvertake()
+    {
+        var vm = await machine.ReadyAsync();
+        await vm.UpdateAsync(Components.Qemu111);
+        await using var client = await vm.ConnectAsync();
+        Assert.True(client.OutOfBandEnabled);
+
+        // Nothing to pause or recover: QEMU's own answer is what shows that the command got through out of band.
+        var e = await Assert.ThrowsAsync<QmpException>(() =>
+            client.ExecuteAsync("migrate-pause", null, new QmpCommandOptions { OutOfBand = true }).WaitAsync(Deadlines.Settle));
+        Assert.Equal("GenericError", e.ErrorClass.ToString());
+
+        // While a change waits for the end of an update.
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "prepare.verified:hang");
+        await Deadlines.EventuallyAsync(() => vm.Host.Processes().Count(p => p.IsVmm) == 2 ? null : "no new VMM");
+        var held = client.ExecuteAsync("system_wakeup");
+        await Assert.ThrowsAsync<QmpException>(() => client.ExecuteAsync("migrate-pause", null, new QmpCommandOptions { OutOfBand = true }).WaitAsync(Deadlines.Settle));
+        Assert.False(held.IsCompleted);
+        update.Signal(2);
+        await vm.ReportAsync(update, 1);
+        await Assert.ThrowsAsync<QmpException>(() => held.WaitAsync(Deadlines.Settle));
+    }
+
+    [Fact]
+    public async Task AClientThatSendsGarbageHarmsNobody()
+    {
+        var vm = await machine.ReadyAsync();
+        await using var good = await vm.ConnectAsync();
+        using var socket = Memfd.UnixSocket.Connect(vm.QmpSocket);
+        await socket.SendAsync("{\"execute\": [}}}}\0\xff garbage\r\n"u8.ToArray());
+        var buffer = new byte[4096];
+        await socket.ReceiveAsync(buffer).WaitAsync(Deadlines.Settle);
+        socket.Close();
+        Assert.Equal("running", (await good.ExecuteAsync("query-status").WaitAsync(Deadlines.Settle)).GetProperty("status").GetString());
+    }
+}

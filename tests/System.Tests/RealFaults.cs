@@ -1,0 +1,267 @@
+using System.Text.Json;
+using CprSharp.SystemTests.Harness;
+
+namespace CprSharp.SystemTests;
+
+/// <summary>What goes wrong without a fault point: binaries that are none, processes that die, operators who change their mind, full disks.</summary>
+public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
+{
+    private const int Interrupt = 2;
+    private const int Terminate = 15;
+
+    [Theory]
+    [InlineData("/bin/true", "")]
+    [InlineData("/nowhere/qemu-system-x86_64", "")]
+    [InlineData("/etc/passwd", "")]
+    [InlineData("/usr", "")]
+    [InlineData("script", "echo 'Segmentation fault' >&2; kill -SEGV $$")]
+    public async Task WhatIsNoQemuIsRefused(string binary, string script)
+    {
+        var vm = await machine.ReadyAsync();
+        var pid = vm.VmmPid;
+        var path = script.Length > 0 ? vm.Host.Script(binary, script) : binary;
+        var report = await vm.UpdateAsync(path, exitCode: 3);
+        Assert.Contains(Path.GetFileName(path), report.GetProperty("error").GetProperty("message").GetString());
+        Assert.NotEmpty(report.GetProperty("error").GetProperty("fix").GetString()!);
+        Documents.ExpectCheckReport((await vm.Host.CprSharpAsync("check", vm.Name, "--to", path, "--json")).Expect(3).Document, vm.Name, "blocked");
+        await ExpectUntouchedAsync(vm, pid);
+    }
+
+    [Fact]
+    public async Task ABinaryWithoutTheMachineTypeIsRefused()
+    {
+        var vm = await machine.ReadyAsync();
+        var pid = vm.VmmPid;
+        var report = await vm.UpdateAsync(Components.Qemu72, exitCode: 3);
+        Assert.Contains(report.GetProperty("findings").EnumerateArray(), f =>
+            f.GetProperty("id").GetString() == "machine-type" && f.GetProperty("severity").GetString() == "fail" && f.GetProperty("object").GetString() == "pc-q35-10.0");
+        await ExpectUntouchedAsync(vm, pid);
+    }
+
+    /// <summary>They answer every question, and fail when it gets serious.</summary>
+    [Theory]
+    [InlineData("exit 1", 3, "start-refused")]
+    [InlineData("kill -SEGV $$", 1, "vmm-ended")]
+    [InlineData("exec sleep 1000", 1, "deadline")]
+    public async Task ANewVmmThatFailsAtItsStartLeavesTheGuestAlone(string failure, int exitCode, string code)
+    {
+        var vm = await machine.ReadyAsync();
+        var pid = vm.VmmPid;
+        var wrapper = vm.Host.Script("qemu-wrapper", $"case \" $* \" in *' -incoming '*) {failure};; esac\nexec {Components.Qemu111} \"$@\"");
+        foreach (var engine in new[] { "transfer", "shared-ram" })
+        {
+            var report = await vm.UpdateAsync(wrapper, engine, exitCode);
+            Assert.Equal(code, report.GetProperty("error").GetProperty("code").GetString());
+            await ExpectUntouchedAsync(vm, pid);
+        }
+
+        await vm.UpdateAsync(Components.Qemu111);
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Fact]
+    public async Task AWrapperThatWorksIsAsGoodAsABinary()
+    {
+        var vm = await machine.ReadyAsync();
+        var wrapper = vm.Host.Script("good-wrapper", $"exec {Components.Qemu111} \"$@\"");
+        Assert.Equal(wrapper, (await vm.UpdateAsync(wrapper)).GetProperty("to").GetProperty("binary").GetString());
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    /// <summary>The commit never comes (the fault holds it back), so wherever the kill hits, the old VMM must have the guest.</summary>
+    [Theory]
+    [InlineData("transfer")]
+    [InlineData("shared-ram")]
+    public async Task ANewVmmKilledAtAnyMomentBeforeTheCommitLeavesTheGuestOnTheOldOne(string engine)
+    {
+        var random = new Random(20261121);
+        for (var round = 0; round < 5; round++)
+        {
+            var vm = await machine.ReadyAsync();
+            var pid = vm.VmmPid;
+            using var update = vm.StartUpdate(Components.Qemu111, engine, "transfer.end:hang");
+            var fresh = await NewVmmAsync(vm);
+            await Task.Delay(random.Next(0, 600));
+            await TestHost.EndAsync(fresh);
+            var result = await update.ResultAsync();
+            var report = vm.Report(result, result.ExitCode == 1 ? 1 : 4);
+            Assert.Equal(pid, report.GetProperty("from").GetProperty("pid").GetInt32());
+            await ExpectUntouchedAsync(vm, pid);
+        }
+
+        var after = await machine.ReadyAsync();
+        await after.UpdateAsync(Components.Qemu111, engine);
+        await after.ExpectOneRunningVmmAsync();
+    }
+
+    /// <summary>Nobody can bring that guest back. It is said, and nothing is left of it.</summary>
+    [Theory]
+    [InlineData("prepare.verified", 1)]
+    [InlineData("transfer.begin", 5)]
+    public async Task AnOldVmmThatIsKilledTakesTheGuestWithItAndThatIsSaid(string point, int exitCode)
+    {
+        var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
+        var pid = vm.VmmPid;
+        using var update = vm.StartUpdate(Components.Qemu111, "shared-ram", $"{point}:hang");
+        await UntilUnderWayAsync(vm, point.StartsWith("prepare", StringComparison.Ordinal) ? "prepare" : "pause");
+        await NewVmmAsync(vm);
+        await TestHost.EndAsync(pid);
+        var result = await update.ResultAsync();
+        var report = vm.Report(result, exitCode == 5 && result.ExitCode == 1 ? 1 : exitCode);
+        Assert.Contains("ended", report.GetProperty("error").GetProperty("message").GetString());
+        await vm.Host.ExpectNothingLeftAsync();
+    }
+
+    [Fact]
+    public async Task AClientThatGoesAwayDoesNotStopItsUpdate()
+    {
+        var vm = await machine.ReadyAsync();
+        var generation = vm.Generation;
+        using var update = vm.StartUpdate(Components.Qemu111);
+        await NewVmmAsync(vm);
+        await TestHost.EndAsync(update.Pid);
+        await Deadlines.EventuallyAsync(() => vm.Generation == generation + 1 ? null : $"the update did not go on\n{vm.Logs()}");
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Fact]
+    public async Task CtrlCBeforeThePauseCancels()
+    {
+        var vm = await machine.ReadyAsync();
+        var pid = vm.VmmPid;
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "prepare.verified:hang");
+        await NewVmmAsync(vm);
+        update.Signal(Interrupt);
+        var report = await vm.ReportAsync(update, 1);
+        Assert.Equal("cancelled", report.GetProperty("error").GetProperty("code").GetString());
+        Assert.Equal(JsonValueKind.Null, report.GetProperty("pauseMs").ValueKind);
+        await ExpectUntouchedAsync(vm, pid);
+        await vm.UpdateAsync(Components.Qemu111);
+    }
+
+    [Fact]
+    public async Task CtrlCInThePauseChangesNothing()
+    {
+        var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "transfer.end:hang");
+        await UntilUnderWayAsync(vm, "verify");
+        update.Signal(Interrupt);
+        var report = await vm.ReportAsync(update, 4);
+        Assert.Equal("deadline", report.GetProperty("error").GetProperty("code").GetString());
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Fact]
+    public async Task ASecondUpdateIsToldToWait()
+    {
+        var vm = await machine.ReadyAsync();
+        using var first = vm.StartUpdate(Components.Qemu111, fault: "prepare.verified:hang");
+        await NewVmmAsync(vm);
+        var report = await vm.UpdateAsync(Components.Qemu111, exitCode: 75);
+        Assert.Equal("busy", report.GetProperty("error").GetProperty("code").GetString());
+        first.Signal(Interrupt);
+        await vm.ReportAsync(first, 1);
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Fact]
+    public async Task TheSupervisorKilledIdleIsReplacedByItsGuardian()
+    {
+        var vm = await machine.ReadyAsync();
+        var (supervisor, pid) = (vm.SupervisorPid, vm.VmmPid);
+        await TestHost.EndAsync(supervisor);
+        await Deadlines.EventuallyAsync(() => vm.SupervisorPid == supervisor ? $"nobody took the VM over\n{vm.Logs()}" : null);
+        (await vm.Host.CprSharpAsync("adopt", vm.Name)).Expect(0);
+        await ExpectUntouchedAsync(vm, pid);
+        await vm.UpdateAsync(Components.Qemu111);
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Theory]
+    [InlineData(null)]
+    [InlineData("prepare.verified:hang")]
+    [InlineData("transfer.end:hang")]
+    public async Task SigtermToTheSupervisorEndsTheVmAndCleansUp(string? fault)
+    {
+        await using var host = new TestHost();
+        var vm = await TestVm.StartAsync(host, "term", [Components.Qemu111, .. TestVm.Bare], SharedVm.Environment(guardian: true));
+        using var update = fault is null ? null : vm.StartUpdate(Components.Qemu111, fault: fault);
+        if (update is not null)
+            await NewVmmAsync(vm);
+        using (var supervisor = Memfd.PidFd.Open(vm.SupervisorPid))
+            supervisor.Signal(Terminate);
+        if (update is not null)
+            Assert.NotEqual(0, (await update.ResultAsync()).ExitCode);
+        await host.ExpectNothingLeftAsync();
+    }
+
+    [Fact]
+    public async Task AFullStateDirectoryIsRefused()
+    {
+        await using var host = new TestHost();
+        Directory.CreateDirectory(host.State);
+        await MountAsync(host, "mount", "-t", "tmpfs", "-o", "size=8m", "none", host.State);
+        host.OnDispose(() => MountAsync(host, "umount", "-l", host.State));
+        var vm = await TestVm.StartAsync(host, "full", [Components.Qemu111, .. TestVm.Bare]);
+        var pid = vm.VmmPid;
+
+        var ballast = Path.Combine(host.State, "ballast");
+        await using (var file = File.Create(ballast))
+        {
+            var fill = new byte[4096];
+            try
+            {
+                while (true)
+                {
+                    await file.WriteAsync(fill);
+                    await file.FlushAsync();
+                }
+            }
+            catch (IOException)
+            {
+                // Full.
+            }
+        }
+
+        var report = await vm.UpdateAsync(Components.Qemu111, exitCode: 3);
+        Assert.Contains("state-directory-full", Documents.FindingIds(report));
+        Assert.Equal(pid, vm.VmmPid);
+        Assert.Equal("running", await vm.RunStateAsync());
+        File.Delete(ballast);
+        await vm.UpdateAsync(Components.Qemu111);
+        await vm.ExpectOneRunningVmmAsync();
+        await vm.QuitAsync();
+        await host.ExpectNothingLeftAsync();
+    }
+
+    private static async Task ExpectUntouchedAsync(TestVm vm, int pid)
+    {
+        await vm.ExpectOneRunningVmmAsync();
+        Assert.Equal(pid, vm.VmmPid);
+    }
+
+    /// <summary>Waits until the VMM that an update goes to exists; its PID.</summary>
+    private static async Task<int> NewVmmAsync(TestVm vm)
+    {
+        var pid = 0;
+        await Deadlines.EventuallyAsync(() =>
+        {
+            pid = vm.Host.Processes().FirstOrDefault(p => p.IsVmm && p.Arguments.Contains("-incoming", StringComparer.Ordinal) && p.Pid != vm.VmmPid)?.Pid ?? 0;
+            return pid == 0 ? $"no new VMM was started\n{vm.Logs()}" : null;
+        });
+        return pid;
+    }
+
+    private static async Task UntilUnderWayAsync(TestVm vm, string phase) => await Deadlines.EventuallyAsync(async () =>
+    {
+        var status = await vm.QmpAsync("__org.cprsharp_status");
+        var now = status.TryGetProperty("updateUnderWay", out var value) ? value.GetString() : null;
+        return now == phase ? null : $"phase {phase} was expected, it is {now ?? "none"}";
+    });
+
+    private static async Task MountAsync(TestHost host, string tool, params string[] arguments)
+    {
+        using var program = host.StartProgram($"/usr/bin/{tool}", null, null, arguments);
+        (await program.ResultAsync()).Expect(0);
+    }
+}
