@@ -1,13 +1,12 @@
 using System.Collections.Immutable;
 using System.Text.Json.Nodes;
-using System.Text.RegularExpressions;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.Qemu;
 
 namespace CprSharp.VmmUpdate.Inspection;
 
 /// <summary>Walks the QOM tree below <c>/machine</c>: every device that the machine consists of, with its type.</summary>
-internal static partial class QomTree
+internal static class QomTree
 {
     /// <summary>Children that are not devices: memory regions, interrupt lines, and the like, one per device and of no interest here.</summary>
     private static readonly ImmutableHashSet<string> NotDevices = ["memory-region", "irq", "iommu-memory-region", "container", "or-irq", "split-irq"];
@@ -53,9 +52,8 @@ internal static partial class QomTree
         return [.. found.OrderBy(d => d.Path, StringComparer.Ordinal)];
     }
 
-    /// <summary>Devices that the machine brings along are numbered in the order of their making, which differs between versions.</summary>
-    [GeneratedRegex(@"^/machine/unattached/device\[[0-9]+\]/", RegexOptions.CultureInvariant, 1000)]
-    private static partial Regex UnattachedIndex();
+    /// <summary>A bus has one name in the machine; the path to it differs between versions where the machine brings the device along.</summary>
+    private static string BusName(string path) => path[(path.LastIndexOf('/') + 1)..];
 
     private static async Task<string> ReadPlugAsync(Vmm vmm, string path, CancellationToken cancellationToken)
     {
@@ -66,7 +64,7 @@ internal static partial class QomTree
             {
                 var value = await vmm.ExecuteAsync("qom-get", new JsonObject { ["path"] = path, ["property"] = property }, cancellationToken);
                 if (value.ToString() is { Length: > 0 } text)
-                    parts.Add($"{property}={UnattachedIndex().Replace(text, "/machine/unattached/")}");
+                    parts.Add($"{property}={(property == "parent_bus" ? BusName(text) : text)}");
             }
             catch (QmpException)
             {
