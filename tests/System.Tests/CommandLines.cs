@@ -19,7 +19,7 @@ public sealed class CommandLines
             + $"-vga cirrus -usb -device usb-tablet -vnc 127.0.0.1:{s.Display()} -boot c -no-reboot -rtc base=localtime",
 
         ["proxmox"] = s =>
-            $"-id 100 -name web1,debug-threads=on -no-shutdown -chardev socket,id=qmp,path={s.Qmp("100.qmp")},server=on,wait=off -mon chardev=qmp,mode=control "
+            $"-name web1,debug-threads=on -no-shutdown -chardev socket,id=qmp,path={s.Qmp("100.qmp")},server=on,wait=off -mon chardev=qmp,mode=control "
             + $"-pidfile {s.Gone("100.pid")} -daemonize -smbios type=1,uuid=8c5b6d3a-7b3a-4f0e-9c57-0f6c1a2b3c4d -smp 2,sockets=1,cores=2,maxcpus=2 -nodefaults "
             + $"-boot menu=on,strict=on,reboot-timeout=1000 -vnc unix:{s.VncSocket("100.vnc")} -cpu qemu64 -m 256 -object iothread,id=iothread-virtioscsi0 "
             + "-global PIIX4_PM.disable_s3=1 -global PIIX4_PM.disable_s4=1 -device pci-bridge,id=pci.1,chassis_nr=1,bus=pci.0,addr=0x1e "
@@ -75,7 +75,7 @@ public sealed class CommandLines
         ["odds and ends"] = s =>
             "-M pc-q35-10.0,nvdimm=off -m 128 -display none -name odd -uuid 8c5b6d3a-7b3a-4f0e-9c57-0f6c1a2b3c4e -smbios type=1,manufacturer=Acme -fw_cfg name=opt/com.example/x,string=y "
             + "-device i6300esb -action watchdog=none -device vmgenid -device pvpanic-pci -device virtio-keyboard-pci -device virtio-mouse-pci -rtc base=2024-01-01T00:00:00,clock=vm "
-            + $"-cpu max -global ICH9-LPC.disable_s3=1 -boot menu=off -k de -monitor none -qmp-pretty unix:{s.Qmp("pretty")},server,nowait -msg timestamp=on -overcommit cpu-pm=off",
+            + $"-cpu Nehalem -global ICH9-LPC.disable_s3=1 -boot menu=off -k de -monitor none -qmp-pretty unix:{s.Qmp("pretty")},server,nowait -msg timestamp=on -overcommit cpu-pm=off",
 
         ["relative paths"] = s =>
             $"-M pc-q35-10.0 -m 64 -display none -drive file={Path.GetFileName(s.Raw("rel"))},format=raw -qmp unix:{Path.GetFileName(s.Qmp("rel.qmp"))},server=on,wait=off -serial file:rel.log",

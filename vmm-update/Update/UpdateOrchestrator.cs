@@ -162,23 +162,23 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         await _faults.HitAsync(FaultPoint.PrepareSpawn, cancellationToken);
         using (var start = engine.Start(switchover))
             switchover.New = host.StartVmm(switchover.NewGeneration, switchover.NewFacts, start);
-        host.SaveJournal(new UpdateJournal(
-            UpdateJournal.CurrentSchema,
-            engine.Name,
-            switchover.Old.Generation,
-            switchover.NewGeneration,
-            switchover.New.Pid,
-            ProcFs.StartTimeTicks(switchover.New.Pid),
-            switchover.NewFacts.Path,
-            _wasRunning));
-        await _faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
         try
         {
+            host.SaveJournal(new UpdateJournal(
+                UpdateJournal.CurrentSchema,
+                engine.Name,
+                switchover.Old.Generation,
+                switchover.NewGeneration,
+                switchover.New.Pid,
+                ProcFs.StartTimeTicks(switchover.New.Pid),
+                switchover.NewFacts.Path,
+                _wasRunning));
+            await _faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
             await engine.PrepareAsync(switchover, cancellationToken);
         }
-        catch (Exception e) when (e is VmmExitedException or QmpException)
+        catch (Exception e) when (e is VmmExitedException or QmpException or SyscallException)
         {
-            // That the old VMM finds nobody to talk to is a consequence; the cause is what the new one said before it ended.
+            // That the old VMM finds nobody to talk to, or /proc no such process, is a consequence; the cause is what the new one said before it ended.
             if ((e as VmmExitedException ?? await EndOfAsync(switchover.New)) is not { } ended)
                 throw;
             if (ended.Status.Code is null)
