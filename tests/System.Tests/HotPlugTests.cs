@@ -1,6 +1,4 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
-using CprSharp.Qmp;
 using CprSharp.SystemTests.Harness;
 
 namespace CprSharp.SystemTests;

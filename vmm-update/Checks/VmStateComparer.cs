@@ -19,8 +19,11 @@ internal static class VmStateComparer
             compared++;
             if (!fresh.TryGetProperty(section.Name, out var reader))
             {
+                // Not a proof: older versions register some descriptions (piix3-ide) at run time, where no dump shows them.
                 broken++;
-                yield return Finding.Fail("vmstate", section.Name, "the new binary has no state description for this device", "choose another binary, or unplug the device");
+                yield return Finding.Warn(
+                    "vmstate", section.Name, "the new binary does not list a state description for this device; whether it reads the old one's is seen at the load, and a failing load brings the guest back",
+                    "nothing, unless the update then fails");
                 continue;
             }
 

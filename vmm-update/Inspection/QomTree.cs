@@ -52,6 +52,9 @@ internal static class QomTree
         return [.. found.OrderBy(d => d.Path, StringComparer.Ordinal)];
     }
 
+    /// <summary>A bus has one name in the machine; the path to it differs between versions where the machine brings the device along.</summary>
+    private static string BusName(string path) => path[(path.LastIndexOf('/') + 1)..];
+
     private static async Task<string> ReadPlugAsync(Vmm vmm, string path, CancellationToken cancellationToken)
     {
         var parts = new List<string>();
@@ -61,7 +64,7 @@ internal static class QomTree
             {
                 var value = await vmm.ExecuteAsync("qom-get", new JsonObject { ["path"] = path, ["property"] = property }, cancellationToken);
                 if (value.ToString() is { Length: > 0 } text)
-                    parts.Add($"{property}={text}");
+                    parts.Add($"{property}={(property == "parent_bus" ? BusName(text) : text)}");
             }
             catch (QmpException)
             {

@@ -44,6 +44,7 @@ internal static class Recovery
                 StartTicks = ProcFs.StartTimeTicks(other.Pid),
                 QmpPath = other.QmpPath,
                 LastOutcome = "updated",
+                LastPauseMs = null,
                 LastUpdate = DateTimeOffset.UtcNow,
                 LastEngine = journal!.Engine,
             };

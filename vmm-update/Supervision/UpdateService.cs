@@ -179,7 +179,7 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
                 LastUpdate = report.Started,
                 LastOutcome = JsonNamingPolicy.CamelCase.ConvertName(report.Outcome.ToString()),
                 LastPauseMs = report.PauseMs,
-                LastEngine = report.Engine ?? r.LastEngine,
+                LastEngine = report.Engine,
             });
             supervisor.SaveRecord();
             File.AppendAllText(supervisor.Directory.History, JsonSerializer.Serialize(report, ReportJson.Default.UpdateReport) + "\n");
