@@ -36,6 +36,14 @@ internal static class HostRules
                 "security-label", host.Current.Binary, $"the VMM runs as '{label}', the supervisor as '{own}': the new VMM would not get that label", "run the supervisor under the label, or the VMM without it");
         }
 
+        var user = ProcFs.Status(host.Current.Pid).UserIds.Effective;
+        if (user != 0 && user != ProcFs.Status(Environment.ProcessId).UserIds.Effective)
+        {
+            yield return Finding.Fail(
+                "privileges", host.Current.Binary, $"the VMM runs as user {user}, who cannot reach the sockets of an update in {host.Directory.Path}, which is the supervisor's alone",
+                "run the supervisor as that user, instead of -run-with user= or -runas");
+        }
+
         if (vm.Accelerator == "kvm" && !CanOpen("/dev/kvm"))
             yield return Finding.Fail("privileges", "/dev/kvm", "the supervisor cannot open it, so the new VMM could not", "run the supervisor as the user and groups the VM was started with");
     }

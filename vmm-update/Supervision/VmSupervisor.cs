@@ -116,7 +116,14 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         var record = Record;
         string[] arguments = [.. TargetArguments(binary), "-S", .. engine.Arguments];
         InheritedDescriptor[] descriptors = [.. HeldDescriptors, .. engine.Descriptors];
-        var start = new VmmStart(generation, binary.Path, arguments, descriptors) { Detached = record.Detached, WorkingDirectory = record.WorkingDirectory };
+        var start = new VmmStart(generation, binary.Path, arguments, descriptors)
+        {
+            Detached = record.Detached,
+            WorkingDirectory = record.WorkingDirectory,
+
+            // Not ours: whoever took the VM over may have another.
+            Environment = ProcFs.Environment(Current.Pid),
+        };
         return VmmLauncher.Start(record.Adopted ? ProcessIdentity.Of(Current.Pid).Apply(start) : start, Directory);
     }
 
