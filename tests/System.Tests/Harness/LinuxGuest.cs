@@ -24,7 +24,7 @@ internal sealed partial class LinuxGuest(TestHost host)
         return
         [
             "-accel", "tcg", "-kernel", Components.GuestKernel, "-initrd", Components.GuestInitrd,
-            "-append", $"{Components.GuestAppend} cprsharp.mem=32 cprsharp.duty=10",
+            "-append", $"{Components.GuestAppend} cprsharp.mem=32 cprsharp.duty=10 cprsharp.ide",
             "-display", "none", "-nodefaults", "-no-reboot",
             "-drive", $"file={Disk},if=none,id=disk,format=raw",
             "-chardev", $"socket,id=serial,path={SerialSocket},server=on,wait=off,logfile={SerialLog}", "-serial", "chardev:serial",
