@@ -95,19 +95,49 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
     }
 
     /// <summary>Nobody can bring that guest back. It is said, and nothing is left of it.</summary>
+    [Fact]
+    public async Task AnOldVmmThatIsKilledBeforeThePauseTakesTheGuestWithItAndThatIsSaid()
+    {
+        var vm = await machine.ReadyAsync();
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "prepare.verified:hang");
+        await NewVmmAsync(vm);
+        await TestHost.EndAsync(vm.VmmPid);
+        var report = await vm.ReportAsync(update, 1);
+        Assert.Equal("guest-ended", report.GetProperty("error").GetProperty("code").GetString());
+        Assert.Contains("SIGKILL", report.GetProperty("error").GetProperty("message").GetString());
+        await vm.Host.ExpectNothingLeftAsync();
+    }
+
+    /// <summary>Once the new VMM has the whole guest, the old one's death is no reason to lose it.</summary>
     [Theory]
-    [InlineData("prepare.verified", 1)]
-    [InlineData("transfer.begin", 5)]
-    public async Task AnOldVmmThatIsKilledTakesTheGuestWithItAndThatIsSaid(string point, int exitCode)
+    [InlineData("transfer")]
+    [InlineData("shared-ram")]
+    public async Task AnOldVmmThatIsKilledAfterTheTransferIsNotNeededAnyMore(string engine)
     {
         var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
-        var pid = vm.VmmPid;
-        using var update = vm.StartUpdate(Components.Qemu111, "shared-ram", $"{point}:hang");
-        await UntilUnderWayAsync(vm, point.StartsWith("prepare", StringComparison.Ordinal) ? "prepare" : "pause");
-        await NewVmmAsync(vm);
+        var (pid, generation) = (vm.VmmPid, vm.Generation);
+        using var update = vm.StartUpdate(Components.Qemu111, engine, "transfer.end:hang");
+        await UntilUnderWayAsync(vm, "verify");
         await TestHost.EndAsync(pid);
-        var result = await update.ResultAsync();
-        var report = vm.Report(result, exitCode == 5 && result.ExitCode == 1 ? 1 : exitCode);
+        var report = await vm.ReportAsync(update, 0);
+        Assert.Contains("old-vmm-ended", Documents.FindingIds(report));
+        await vm.ExpectOneRunningVmmAsync();
+        Assert.Equal(generation + 1, vm.Generation);
+        await vm.UpdateAsync(Components.Qemu111, engine);
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    /// <summary>With neither of the two whole, an operator is told so, and nothing pretends to run the guest.</summary>
+    [Fact]
+    public async Task BothVmmsKilledInThePauseIsAnUnknownState()
+    {
+        var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "transfer.end:hang");
+        var fresh = await NewVmmAsync(vm);
+        await UntilUnderWayAsync(vm, "verify");
+        await TestHost.EndAsync(fresh);
+        await TestHost.EndAsync(vm.VmmPid);
+        var report = await vm.ReportAsync(update, 5);
         Assert.Contains("ended", report.GetProperty("error").GetProperty("message").GetString());
         await vm.Host.ExpectNothingLeftAsync();
     }
