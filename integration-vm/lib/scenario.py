@@ -17,7 +17,7 @@ class Scenario:
     name: str
     proves: str                                          # one line
     needs: list[str] = field(default_factory=list)       # components, beyond those of the virtual host itself
-    tests: str = ""                                      # a test assembly, instead of the script 'run'
+    tests: str = ""                                      # a folder of tests/, instead of the script 'run'
     arguments: list[str] = field(default_factory=list)   # for the test assembly
     iommu: list[str] = field(default_factory=lambda: ["legacy"])   # one run each
     devices: list[str] = field(default_factory=lambda: ["edu", "nvme", "e1000e"])
