@@ -72,6 +72,19 @@ public sealed partial class IommufdContext : IDisposable
             "IOMMU_IOAS_CHANGE_PROCESS", LibC.IOMMU_IOAS_CHANGE_PROCESS, &argument, "context", null, new ChangeProcessOperation(Environment.ProcessId));
     }
 
+    /// <summary>Whether the kernel has <see cref="ChangeProcess"/>. Changes nothing, not even the owner.</summary>
+    public unsafe bool CanChangeProcess()
+    {
+        // A reserved field that is set is refused before anything is looked at; a call that does not exist is so differently.
+        var argument = new LibC.iommu_ioas_change_process { size = (uint)sizeof(LibC.iommu_ioas_change_process), __reserved = 1 };
+        return _channel.Try(LibC.IOMMU_IOAS_CHANGE_PROCESS, &argument) switch
+        {
+            Errno.EOPNOTSUPP => true,
+            Errno.ENOTTY => false,
+            var errno => throw new IommufdException("IOMMU_IOAS_CHANGE_PROCESS", "context", null, errno),
+        };
+    }
+
     /// <summary>Reads an option.</summary>
     /// <param name="option">Which.</param>
     /// <param name="ioas">Whose; null for an option of the whole context.</param>
@@ -101,16 +114,11 @@ public sealed partial class IommufdContext : IDisposable
         try
         {
             using var context = Open();
-            context.ChangeProcess();
-            return IommufdSupport.ChangeProcess;
+            return context.CanChangeProcess() ? IommufdSupport.ChangeProcess : IommufdSupport.NoChangeProcess;
         }
         catch (UnauthorizedAccessException)
         {
             return IommufdSupport.NotPermitted;
-        }
-        catch (IommufdException e) when (e.Errno == Errno.ENOTTY)
-        {
-            return IommufdSupport.NoChangeProcess;
         }
     }
 
