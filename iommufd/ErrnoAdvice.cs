@@ -55,7 +55,7 @@ public sealed record ErrnoAdvice(string Cause, string Remedy)
         (Map, Errno.EFAULT) =>
             new("the virtual addresses are not mapped in this process, or cannot be pinned (a device's memory, or write access to a read-only mapping)", "map the memory first, or map it by file"),
         (Map or MapFile or Copy, Errno.ENOMEM) =>
-            new("RLIMIT_MEMLOCK is exceeded (pinned pages count per user), or the kernel is out of memory, or the file's holes cannot be filled", "raise RLIMIT_MEMLOCK or give CAP_IPC_LOCK"),
+            new("RLIMIT_MEMLOCK is exceeded (pinned pages count per user), or the kernel is out of memory, or the file has huge pages that nobody has touched yet", "raise RLIMIT_MEMLOCK or give CAP_IPC_LOCK; populate huge pages before mapping them"),
         (Copy, Errno.ENOENT) =>
             new("there is no such IOAS, or the source range has a hole", "copy what is mapped without a gap"),
         (Copy, Errno.EPERM) =>

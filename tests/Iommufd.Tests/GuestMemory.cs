@@ -11,6 +11,8 @@ internal sealed class GuestMemory : IDisposable
     {
         Handle = MemoryFile.Create("guest", (long)length, new MemfdOptions { Seals = seals, HugePageSize = hugePage });
         Mapping = MemoryMapping.Map(Handle, 0, (nuint)length, MappingProtection.Read | MappingProtection.Write);
+        if (hugePage is not null)
+            Mapping.Populate(); // Linux 7.3.4 pins no huge page of a memfd that is not there yet: ENOMEM
         File = MappableFile.Unchecked(Handle);
     }
 
