@@ -84,7 +84,7 @@ def qemu(shape, results):
         if kind not in DEVICES:
             raise Fault(f"no device is named '{kind}'; there are: {', '.join(DEVICES)}")
     scalable = shape.iommu == "scalable"
-    append = (f"console=ttyS0 root=/dev/vda ro init=/usr/sbin/virtual-host ignore_loglevel printk.time=1 panic=-1 oops=panic "
+    append = (f"console=ttyS0 root=/dev/vda ro init=/usr/sbin/virtual-host ignore_loglevel panic=-1 oops=panic "
               f"intel_iommu={'on,sm_on' if scalable else 'on'} iommu=pt kho=on liveupdate=on {shape.append}")
     options = [
         "-M", "q35,accel=tcg,kernel-irqchip=split", "-cpu", "max,svm=on,npt=on,la57=off", "-smp", "2", "-m", str(shape.memory_mib),
@@ -93,7 +93,7 @@ def qemu(shape, results):
         "-chardev", f"file,id=console,path={comma(results / 'console.log')}", "-serial", "chardev:console",
         "-chardev", "stdio,id=output,signal=off", "-serial", "chardev:output",
         # Before every device that is to be behind it.
-        "-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48" + ",x-scalable-mode=on,x-flts=on" * scalable,
+        "-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48" + ",scalable-mode=on,fsts=on" * scalable,
         "-blockdev", f"driver=file,node-name=root,read-only=on,locking=off,filename={comma(os.environ['CPRSHARP_HOST_ROOT'])}",
         "-device", "virtio-blk-pci,drive=root",
         *fsdev("job", results / "share", "readonly=off"),

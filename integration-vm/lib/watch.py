@@ -80,7 +80,7 @@ def verdict(results, ended, may_say):
         last = text(results / "qemu.log").strip().splitlines()[-1:]
         return "the virtual host went down before the scenario ended" + "".join(f" ({line})" for line in last)
     if status != "0":
-        return f"exit status {status}" + f" ({signal.Signals(int(status) - 128).name})" * (int(status) in range(129, 160))
+        return f"exit status {status}" + (f" ({signal.Signals(int(status) - 128).name})" if int(status) in range(129, 160) else "")
     troubles = [line for line in console.splitlines()
                 if TROUBLE.search(line) and not any(re.search(allowed, line) for allowed in may_say)]
     return f"the kernel says: {troubles[0].strip()}" + f" (and {len(troubles) - 1} more)" * (len(troubles) > 1) if troubles else ""

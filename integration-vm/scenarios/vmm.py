@@ -76,7 +76,7 @@ class Vmm:
         append = f"{os.environ['CPRSHARP_GUEST_APPEND']} cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [binary, "-M", f"pc-q35-10.0,accel={accelerator},memory-backend=ram", "-cpu", "host" if accelerator == "kvm" else "max",
+                [binary, "-M", f"pc-q35-10.0,accel={accelerator},kernel-irqchip=split,memory-backend=ram", "-cpu", "host" if accelerator == "kvm" else "max",
                  "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
                  "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
                  "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
