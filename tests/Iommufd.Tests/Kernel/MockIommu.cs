@@ -22,7 +22,8 @@ internal sealed class MockIommu : IDisposable
 
     internal MockIommu(IOperationRecorder? recorder = null, SafeFileHandle? handle = null)
     {
-        Require();
+        if (handle is null)
+            Require();
         Context = handle is null ? IommufdContext.Open(recorder) : IommufdContext.Adopt(handle, recorder);
     }
 

@@ -42,7 +42,8 @@ public sealed class RemapTests
             return;
         Assert.True(mock.LeadsTo(device.Hwpt, Start, memory.Address, 8 * Page));
         Assert.True(mock.LeadsTo(device.Hwpt, Start + 32 * Page, memory.Address + (nint)(8 * Page), 4 * Page));
-        Assert.True(mock.IsPinned(memory.Address, Page, 1)); // shared by the area that was by file already, pinned for each
+        Assert.True(mock.IsPinned(memory.Address, Page, 2)); // by the area that was by file already, too
+        Assert.True(mock.IsPinned(memory.Address + (nint)Page, 11 * Page, 1));
     }
 
     [Fact]
