@@ -24,7 +24,7 @@ public sealed record ErrnoAdvice(string Cause, string Remedy)
     private static ErrnoAdvice? Particular(string ioctl, int errno) => (ioctl, errno) switch
     {
         ("IOMMU_DESTROY", Errno.EBUSY) =>
-            new("something still uses the object: a device is attached to it, or another object was made from it", "detach or destroy the users first"),
+            new("something still uses the object: a device is attached to it, another object was made from it, or somebody has its descriptor open", "detach, destroy or close the users first"),
         ("IOMMU_IOAS_ALLOW_IOVAS", Errno.EINVAL) =>
             new("a range ends before it begins, or two overlap", "give disjoint ranges with start <= last"),
         ("IOMMU_IOAS_ALLOW_IOVAS", ErrnoNumbers.EADDRINUSE) =>
