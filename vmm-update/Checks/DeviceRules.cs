@@ -1,4 +1,3 @@
-using CprSharp.Iommufd;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Reporting;
 
@@ -36,18 +35,7 @@ internal static class DeviceRules
         foreach (var device in vm.Devices)
         {
             var name = device.Id ?? device.Path;
-            if (device.Type.StartsWith("vfio-", StringComparison.Ordinal))
-            {
-                any = true;
-                yield return Finding.Fail(
-                    "vfio",
-                    name,
-                    vm.Accelerator == "tcg"
-                        ? $"{device.Type} under TCG: QEMU crashes in such an update and the guest is lost"
-                        : $"{device.Type} is a passed-through device; updating with one is not supported by this release ({Describe(IommufdContext.Probe())})",
-                    "unplug the device for the update (device_del), or wait for the release that supports it");
-            }
-            else if (Unmovable.TryGetValue(device.Type, out var reason) && reason.Length > 0)
+            if (Unmovable.TryGetValue(device.Type, out var reason) && reason.Length > 0)
             {
                 any = true;
                 yield return Finding.Fail("device-not-migratable", name, $"{device.Type}: {reason}", "unplug the device for the update (device_del)");
@@ -57,12 +45,4 @@ internal static class DeviceRules
         if (!any)
             yield return Finding.Pass("devices", "machine", $"{vm.Devices.Count(d => d.Id is not null || d.IsAnonymous)} devices, none of a type that cannot be moved");
     }
-
-    private static string Describe(IommufdSupport support) => support switch
-    {
-        IommufdSupport.NoDevice => "this kernel has no /dev/iommu",
-        IommufdSupport.NotPermitted => "/dev/iommu may not be opened",
-        IommufdSupport.NoChangeProcess => "this kernel lacks IOMMU_IOAS_CHANGE_PROCESS",
-        _ => "this kernel has IOMMU_IOAS_CHANGE_PROCESS",
-    };
 }

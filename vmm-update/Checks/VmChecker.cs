@@ -1,6 +1,8 @@
 using System.Collections.Immutable;
+using CprSharp.Iommufd;
 using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
 
@@ -24,12 +26,15 @@ internal sealed class VmChecker(IVmHost host)
         var findings = new List<Finding>();
         findings.AddRange(VmRules.Check(inspection, target));
         findings.AddRange(DeviceRules.Check(inspection));
+        findings.AddRange(PassThroughRules.Check(inspection, target, IommufdContext.Probe()));
         findings.AddRange(host.SpecFindings);
         findings.AddRange(HostRules.Check(host, inspection));
         if (target.HasMachine(inspection.MachineType))
         {
             findings.AddRange(await VmStateCheck.RunAsync(inspection, target, cancellationToken));
-            if (rehearse && !findings.Exists(f => f.Severity == Severity.Fail))
+            if (rehearse && !inspection.PassedThrough.IsEmpty)
+                findings.Add(Finding.Pass("rehearsal", target.Path, "not rehearsed: the passed-through devices are in use; an update builds and compares the machine before the pause"));
+            else if (rehearse && !findings.Exists(f => f.Severity == Severity.Fail))
                 findings.AddRange(await Rehearsal.RunAsync(host, inspection, target, cancellationToken));
         }
 

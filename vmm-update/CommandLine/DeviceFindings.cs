@@ -52,12 +52,7 @@ internal static class DeviceFindings
     {
         string driver = device["driver"] ?? "";
         string id = device["id"] ?? driver;
-        if (driver.Begins("vfio-"))
-        {
-            notes.Fail("vfio", id, "handing a passed-through host device over comes with a later release (and without KVM QEMU loses the guest over it)",
-                "detach the device before an update, or use an emulated one");
-        }
-        else if (driver.Begins("vhost-user"))
+        if (driver.Begins("vhost-user"))
         {
             notes.Fail("vhost-user", id, "the vhost-user process serves one VMM at a time", "use a device that QEMU itself serves (virtio-blk, virtio-net, virtio-9p)");
         }
@@ -81,9 +76,6 @@ internal static class DeviceFindings
         string id = value["id"] ?? type;
         switch (type)
         {
-            case "iommufd":
-                notes.Fail("vfio", id, "handing passed-through host devices over comes with a later release", "detach the devices before an update");
-                break;
             case "sev-guest" or "sev-snp-guest" or "tdx-guest":
                 notes.Fail("confidential-guest", id, "the guest's memory is encrypted or private to it: another process cannot map it",
                     "run the guest without SEV, SNP or TDX");

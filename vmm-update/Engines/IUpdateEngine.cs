@@ -21,8 +21,21 @@ internal interface IUpdateEngine
     /// <summary>Brings the new VMM to the point where it answers on QMP with its machine built, while the guest runs on the old one.</summary>
     Task PrepareAsync(Switchover switchover, CancellationToken cancellationToken);
 
+    /// <summary>The guest's way back ends at Commit; or earlier, when the old VMM reports completion, because it cannot resume after that.</summary>
+    bool CompletionIsFinal(VmInspection vm) => false;
+
     /// <summary>Asks for the switch-over. From here on the old VMM stops the guest and sends its state.</summary>
     Task BeginAsync(Switchover switchover, CancellationToken cancellationToken);
+
+    /// <summary>Called when both VMMs have reported completion, before Commit.</summary>
+    void Loaded()
+    {
+    }
+
+    /// <summary>Called on the way back, when the new VMM is dead and before the old one gets the guest.</summary>
+    void Abandoned()
+    {
+    }
 
     /// <summary>Called when the old VMM has not stopped the guest some time after <see cref="BeginAsync"/>: settle for a longer pause.</summary>
     Task HurryAsync(Switchover switchover, CancellationToken cancellationToken);
@@ -45,13 +58,16 @@ internal sealed record EngineStart(IReadOnlyList<string> Arguments, IReadOnlyLis
 }
 
 /// <summary>The two VMMs of one update and where their sockets are.</summary>
-internal sealed class Switchover(VmDirectory directory, Vmm old, int newGeneration, QemuBinary oldFacts, QemuBinary newFacts)
+internal sealed class Switchover(VmDirectory directory, Vmm old, int newGeneration, VmInspection vm, QemuBinary newFacts)
 {
+    /// <summary>The VM as it was inspected.</summary>
+    public VmInspection Vm { get; } = vm;
+
     public VmDirectory Directory { get; } = directory;
 
     public Vmm Old { get; } = old;
 
-    public QemuBinary OldFacts { get; } = oldFacts;
+    public QemuBinary OldFacts { get; } = vm.Facts;
 
     public QemuBinary NewFacts { get; } = newFacts;
 

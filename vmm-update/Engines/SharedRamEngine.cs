@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 
@@ -22,6 +23,8 @@ internal sealed class SharedRamEngine : IUpdateEngine
     public EngineAssessment Assess(VmInspection vm, QemuBinary target)
     {
         var reasons = EngineRules.Common(vm, target).ToList();
+        if (PassThroughRules.NotWithout(vm) is { } devices)
+            reasons.Add(devices);
         reasons.AddRange(vm.MemoryBackends
             .Where(b => !(b.Shared && b.IsNamedFile))
             .Select(b => $"memory backend '{b.Id}' is not a shared named file (memory-backend-file,share=on), so its pages would be copied"));

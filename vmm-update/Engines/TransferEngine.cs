@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 
@@ -11,7 +12,7 @@ namespace CprSharp.VmmUpdate.Engines;
 /// <c>docs/devel/migration/CPR.rst</c>. The new VMM is started with <c>-incoming defer</c>: it takes the descriptors and builds its
 /// machine while the guest runs, and the old VMM waits with the pause until <c>migrate-incoming</c> closes the cpr channel.
 /// </remarks>
-internal sealed class TransferEngine : IUpdateEngine
+internal sealed class TransferEngine : IUpdateEngine, IDisposable
 {
     /// <summary>The number at which the new VMM finds the cpr channel's listening socket (QEMU ≥ 10.2).</summary>
     private const int CprDescriptor = 191;
@@ -20,6 +21,7 @@ internal sealed class TransferEngine : IUpdateEngine
     private static readonly string[] Parameters = ["mode"];
 
     private readonly MigrationSettingsKeeper _before = new();
+    private BlockingBars? _bars;
 
     public string Name => "transfer";
 
@@ -80,14 +82,29 @@ internal sealed class TransferEngine : IUpdateEngine
             },
             cancellationToken);
 
+        if (!switchover.Vm.PassedThrough.IsEmpty)
+            _bars = BlockingBars.Find(switchover.Old.PidFd, await PassThroughReader.PlaceAsync(switchover.Old, switchover.Vm.PassedThrough, cancellationToken));
+
         // Only now does the new VMM read its descriptors, build its machine and open its monitor.
         await switchover.New.ConnectAsync(cancellationToken);
         await _before.ReadAsync(switchover.New, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("events", true), ("return-path", true)], cancellationToken);
     }
 
-    public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken) =>
-        switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
+    public bool CompletionIsFinal(VmInspection vm) => PassThroughRules.OldCannotResume(vm);
+
+    public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken)
+    {
+        _bars?.TakeOut();
+        return switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
+    }
+
+    /// <summary>The devices go on with their work while the guest is paused, so what they could reach they should reach again soon.</summary>
+    public void Loaded() => _bars?.PutBack();
+
+    public void Abandoned() => _bars?.PutBack();
+
+    public void Dispose() => _bars?.Dispose();
 
     public Task HurryAsync(Switchover switchover, CancellationToken cancellationToken) => Task.CompletedTask;
 

@@ -77,6 +77,9 @@ internal sealed record VmInspection
 
     public required ImmutableArray<QomDevice> Devices { get; init; }
 
+    /// <summary>Host devices that the guest drives itself.</summary>
+    public required ImmutableArray<PassThrough.PassedThroughDevice> PassedThrough { get; init; }
+
     public required ImmutableArray<Virtqueue> Virtqueues { get; init; }
 
     public required ImmutableArray<BlockDevice> Blocks { get; init; }

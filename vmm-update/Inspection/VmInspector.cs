@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 
 namespace CprSharp.VmmUpdate.Inspection;
@@ -16,6 +17,7 @@ internal static class VmInspector
         var total = memory.GetProperty("base-memory").GetInt64() + (memory.TryGetProperty("plugged-memory", out var plugged) ? plugged.GetInt64() : 0);
         var migration = await vmm.ExecuteAsync("query-migrate", cancellationToken);
         var cpus = (await vmm.ExecuteAsync("query-cpus-fast", cancellationToken)).EnumerateArray().OrderBy(c => c.GetProperty("cpu-index").GetInt32()).ToList();
+        var devices = await QomTree.ReadDevicesAsync(vmm, cancellationToken);
         return new VmInspection
         {
             Facts = facts,
@@ -29,7 +31,8 @@ internal static class VmInspector
             CpuFeatures = await CpuReader.ReadFeaturesAsync(vmm, cpus, cancellationToken),
             CpuThreads = [.. cpus.Select(c => c.GetProperty("thread-id").GetInt32())],
             PciDevices = await ReadPciAsync(vmm, cancellationToken),
-            Devices = await QomTree.ReadDevicesAsync(vmm, cancellationToken),
+            Devices = devices,
+            PassedThrough = await PassThroughReader.ReadAsync(vmm, devices, cancellationToken),
             Virtqueues = await VirtqueueReader.ReadAsync(vmm, cancellationToken),
             Blocks = await ReadBlocksAsync(vmm, cancellationToken),
             CharDevices = [.. (await vmm.ExecuteAsync("query-chardev", cancellationToken)).EnumerateArray().Select(c => new CharDevice(

@@ -95,7 +95,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private async Task<UpdateReport> SwitchAsync(
         UpdateReport report, IUpdateEngine engine, Vmm old, VmInspection inspection, QemuBinary target, CancellationToken cancellationToken)
     {
-        var switchover = new Switchover(host.Directory, old, old.Generation + 1, inspection.Facts, target);
+        var switchover = new Switchover(host.Directory, old, old.Generation + 1, inspection, target);
+        using var holdings = engine as IDisposable;
         await using var watch = new SwitchoverWatch();
         watch.WatchOld(old);
         try
@@ -132,6 +133,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await TransferAsync(switchover, watch, pause.Token);
 
             _clock.Enter(UpdatePhase.Verify);
+            engine.Loaded();
             await _faults.HitAsync(FaultPoint.TransferEnd, pause.Token);
 
             _clock.Enter(UpdatePhase.Commit);
@@ -142,7 +144,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         {
             boost?.Dispose();
             var error = Describe(e, "the pause had begun", CancellationToken.None);
-            if (!await TryGoForwardAsync(switchover, watch, error))
+            if (!await TryGoForwardAsync(switchover, engine, watch, error))
                 return await RollBackAsync(report with { Error = error }, switchover, engine, watch, UpdateOutcome.Failed);
         }
 
@@ -245,10 +247,15 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         await watch.NewResumed.WaitAsync(cancellationToken);
     }
 
-    /// <summary>There is no way back to an old VMM that has died, but there may be one forward: the new VMM may have the whole guest already.</summary>
-    private async Task<bool> TryGoForwardAsync(Switchover switchover, SwitchoverWatch watch, ReportError cause)
+    /// <summary>Whether the old VMM, though alive, can no longer run the guest.</summary>
+    private static bool IsPastReturn(Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch) =>
+        engine.CompletionIsFinal(switchover.Vm) && watch.OldFinished is { IsCompletedSuccessfully: true, Result: "completed" };
+
+    /// <summary>There is no way back to an old VMM that has died or given up, but there may be one forward: the new VMM may have the whole guest already.</summary>
+    private async Task<bool> TryGoForwardAsync(Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch, ReportError cause)
     {
-        if (!switchover.Old.Exited.IsCompleted || switchover.New.Exited.IsCompleted)
+        var pastReturn = IsPastReturn(switchover, engine, watch);
+        if (!(pastReturn || switchover.Old.Exited.IsCompleted) || switchover.New.Exited.IsCompleted)
             return false;
 
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
@@ -260,9 +267,13 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 await CommitAsync(switchover, watch, deadline.Token);
             else if (state != "running")
                 return false;
-            _findings.Add(Finding.Warn(
-                "old-vmm-ended", switchover.Old.Binary,
-                $"the old VMM (pid {switchover.Old.Pid}) ended in the pause: {await switchover.Old.Exited}; the new one had the whole guest and goes on with it ({cause.Message})", "see the VMM's log"));
+            _findings.Add(pastReturn
+                ? Finding.Warn(
+                    "point-of-no-return", switchover.Old.Binary,
+                    $"{cause.Message}; the old VMM (pid {switchover.Old.Pid}) had let go of KVM and could not resume, so the new one, which had the whole guest, goes on with it", "")
+                : Finding.Warn(
+                    "old-vmm-ended", switchover.Old.Binary,
+                    $"the old VMM (pid {switchover.Old.Pid}) ended in the pause: {await switchover.Old.Exited}; the new one had the whole guest and goes on with it ({cause.Message})", "see the VMM's log"));
             return true;
         }
         catch (Exception e) when (e is QmpException or IOException or OperationCanceledException or TimeoutException)
@@ -332,6 +343,12 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         try
         {
             await NoteRollbackFaultAsync(FaultPoint.RollbackBegin);
+            if (IsPastReturn(switchover, engine, watch))
+            {
+                throw new UpdateException(
+                    "past-return", $"the old VMM (pid {switchover.Old.Pid}) has let go of KVM and cannot resume, and the new one (pid {switchover.New.Pid}) does not go on", "see the logs of both VMMs; if the new one is dead, start the VM again");
+            }
+
             if (switchover.HasNew)
             {
                 await switchover.New.KillAsync().WaitAsync(deadline.Token);
@@ -339,6 +356,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                     throw new UpdateException("new-vmm-died", "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
             }
 
+            engine.Abandoned();
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
             await engine.RestoreAsync(switchover.Old, deadline.Token);
             if (switchover.HasNew)

@@ -1,0 +1,57 @@
+using System.Collections.Immutable;
+using System.Text.Json;
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
+
+namespace CprSharp.VmmUpdate.PassThrough;
+
+/// <summary>Reads what a VMM says of its passed-through devices.</summary>
+internal static class PassThroughReader
+{
+    private const string TypePrefix = "vfio-";
+
+    public static async Task<ImmutableArray<PassedThroughDevice>> ReadAsync(Vmm vmm, IEnumerable<QomDevice> devices, CancellationToken cancellationToken)
+    {
+        var found = ImmutableArray.CreateBuilder<PassedThroughDevice>();
+        foreach (var device in devices.Where(d => d.Type.StartsWith(TypePrefix, StringComparison.Ordinal)))
+        {
+            var iommufd = await QomReader.TryReadAsync(vmm, device.Path, "iommufd", cancellationToken);
+            found.Add(new PassedThroughDevice(
+                device.Id ?? device.Path,
+                device.Type,
+                device.Id is not null,
+                (await QomReader.TryReadAsync(vmm, device.Path, "host", cancellationToken))?.GetString() ?? "",
+                iommufd is { ValueKind: JsonValueKind.String } link && link.GetString()!.Length > 0,
+                []));
+        }
+
+        return found.Count == 0 ? [] : await PlaceAsync(vmm, found.ToImmutable(), cancellationToken);
+    }
+
+    /// <summary>Where the guest has the BARs now; it may move them at any time while it runs.</summary>
+    public static async Task<ImmutableArray<PassedThroughDevice>> PlaceAsync(
+        Vmm vmm, ImmutableArray<PassedThroughDevice> devices, CancellationToken cancellationToken)
+    {
+        var bars = new Dictionary<string, ImmutableArray<PlacedBar>>(StringComparer.Ordinal);
+        foreach (var bus in (await vmm.ExecuteAsync("query-pci", cancellationToken)).EnumerateArray())
+            Collect(bus.GetProperty("devices"), bars);
+        return [.. devices.Select(d => d with { Bars = bars.GetValueOrDefault(d.Name, []) })];
+    }
+
+    private static void Collect(JsonElement functions, Dictionary<string, ImmutableArray<PlacedBar>> bars)
+    {
+        foreach (var function in functions.EnumerateArray())
+        {
+            if (function.GetProperty("qdev_id").GetString() is { Length: > 0 } id)
+                bars[id] = [.. function.GetProperty("regions").EnumerateArray().Select(Placed).OfType<PlacedBar>()];
+            if (function.TryGetProperty("pci_bridge", out var bridge) && bridge.TryGetProperty("devices", out var behind))
+                Collect(behind, bars);
+        }
+    }
+
+    /// <summary>Memory only, and not what the guest has not placed, whose address is -1.</summary>
+    private static PlacedBar? Placed(JsonElement region) =>
+        region.GetProperty("type").GetString() == "memory" && region.GetProperty("address").GetInt64() is > 0 and var address
+            ? new PlacedBar(region.GetProperty("bar").GetInt32(), (ulong)address, (ulong)region.GetProperty("size").GetInt64())
+            : null;
+}

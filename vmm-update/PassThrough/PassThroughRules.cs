@@ -1,0 +1,61 @@
+using CprSharp.Iommufd;
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
+
+namespace CprSharp.VmmUpdate.PassThrough;
+
+/// <summary>When a VM with passed-through devices can be updated. Pure.</summary>
+internal static class PassThroughRules
+{
+    /// <summary>QEMU keeps VFIO devices over <c>cpr-transfer</c> since 10.1. In 10.0 it neither does nor refuses.</summary>
+    private static readonly (int Major, int Minor) First = (10, 1);
+
+    public static IEnumerable<Finding> Check(VmInspection vm, QemuBinary target, IommufdSupport kernel)
+    {
+        if (vm.PassedThrough.IsEmpty)
+            yield break;
+
+        var names = string.Join(", ", vm.PassedThrough.Select(d => d.Name));
+        if (vm.Accelerator != "kvm")
+        {
+            yield return Finding.Fail(
+                "vfio", names, $"passed-through device under {vm.Accelerator.ToUpperInvariant()}: QEMU crashes in such an update and the guest is lost", "run the guest with accel=kvm, or unplug the device for the update (device_del)");
+            yield break;
+        }
+
+        foreach (var binary in new[] { vm.Facts, target }.Where(b => !b.Version.AtLeast(First.Major, First.Minor)))
+            yield return Finding.Fail("vfio", names, $"QEMU {binary.Version} does not hand passed-through devices over", $"use QEMU {First.Major}.{First.Minor} or later at both ends, or unplug the device for the update (device_del)");
+
+        foreach (var device in vm.PassedThrough)
+        {
+            if (device.Type != "vfio-pci")
+                yield return Finding.Fail("vfio", device.Name, $"{device.Type}: only PCI devices can be handed over", "unplug the device for the update (device_del)");
+            else if (!device.ByIommufd)
+                yield return Finding.Fail("vfio", device.Name, "attached through a legacy VFIO container, whose mappings cannot be handed over", "start the VM with -object iommufd,id=iommufd0 and iommufd=iommufd0 on the device");
+            else if (!device.HasId)
+                yield return Finding.Fail("vfio", device.Name, "the device has no id, by which QEMU hands it over", "start the VM with id= on the device");
+            else
+                yield return Finding.Pass("vfio", device.Name, $"{device.Type} {device.Host} through iommufd, {device.Bars.Length} BARs");
+        }
+
+        yield return kernel switch
+        {
+            IommufdSupport.ChangeProcess => Finding.Pass("iommufd", IommufdContext.DevicePath, "the kernel has IOMMU_IOAS_CHANGE_PROCESS"),
+            IommufdSupport.NotPermitted => Finding.Warn("iommufd", IommufdContext.DevicePath, "may not be opened, so whether the kernel can hand mappings over is not known; the VMM tries before the pause ends", "run the supervisor as a user who may open it"),
+            _ => Finding.Fail("iommufd", IommufdContext.DevicePath, "this kernel has no IOMMU_IOAS_CHANGE_PROCESS", "use Linux 6.13 or later with CONFIG_IOMMUFD, or unplug the device for the update (device_del)"),
+        };
+        if (vm.PassedThrough.Length > 1)
+        {
+            yield return Finding.Warn(
+                "peer-to-peer", names, "while the update is in its last milliseconds the devices cannot reach each other's BARs; such transfers fail and are reported to the guest's drivers", "avoid peer-to-peer transfers (GPUDirect, NVMe CMB) during the update");
+        }
+    }
+
+    /// <summary>Why an engine that starts the new VMM's devices from nothing does not fit; null when it does.</summary>
+    public static string? NotWithout(VmInspection vm) =>
+        vm.PassedThrough.IsEmpty ? null : $"passed-through devices ({string.Join(", ", vm.PassedThrough.Select(d => d.Name))}) go over with engine transfer only";
+
+    /// <summary>KVM's descriptors are closed by the old VMM when it reports completion (<c>vfio_kvm_device_close</c>): it cannot resume after that.</summary>
+    public static bool OldCannotResume(VmInspection vm) => vm is { PassedThrough.IsEmpty: false, Accelerator: "kvm" };
+}

@@ -1,0 +1,18 @@
+using System.Collections.Immutable;
+
+namespace CprSharp.VmmUpdate.PassThrough;
+
+/// <summary>A BAR where the guest has placed it.</summary>
+/// <param name="Index">0 to 5.</param>
+/// <param name="Address">Guest address.</param>
+/// <param name="Size">Bytes.</param>
+internal sealed record PlacedBar(int Index, ulong Address, ulong Size);
+
+/// <summary>A host device that the guest drives itself.</summary>
+/// <param name="Name">Its id, or its place in the QOM tree.</param>
+/// <param name="Type">QEMU's device type, e.g. <c>vfio-pci</c>.</param>
+/// <param name="HasId">Whether it was given an id.</param>
+/// <param name="Host">Its PCI address on the host; empty when QEMU was given a descriptor and does not know.</param>
+/// <param name="ByIommufd">Whether it is attached through iommufd, and not through a legacy container.</param>
+/// <param name="Bars">Its BARs that the guest has placed.</param>
+internal sealed record PassedThroughDevice(string Name, string Type, bool HasId, string Host, bool ByIommufd, ImmutableArray<PlacedBar> Bars);
