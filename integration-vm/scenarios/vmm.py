@@ -75,16 +75,18 @@ class Vmm:
         self.serial, self.monitor = directory / f"{name}.serial", directory / f"{name}.qmp"
         # A serial port costs an exit for each byte, which under nested KVM keeps the guest from anything else.
         append = os.environ["CPRSHARP_GUEST_APPEND"].replace("ttyS0", "hvc0") + " cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16 cprsharp.duty=5"
+        self.command = [binary, "-M", f"pc-q35-10.0,accel={accelerator},kernel-irqchip=split,memory-backend=ram,aux-ram-share=on", "-cpu", "host" if accelerator == "kvm" else "max",
+                         "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+                         "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
+                         "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
+                         "-object", "iommufd,id=iommufd0", "-device", f"vfio-pci,id=nvme,host={NVME},iommufd=iommufd0{vfio}",
+                         "-qmp", f"unix:{self.monitor},server=on,wait=off", "-chardev", f"socket,id=serial,path={self.serial},server=on,wait=off,logfile={RESULTS / name}.serial",
+                         "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=serial", *options]
+        self.start()
+
+    def start(self):
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [binary, "-M", f"pc-q35-10.0,accel={accelerator},kernel-irqchip=split,memory-backend=ram,aux-ram-share=on", "-cpu", "host" if accelerator == "kvm" else "max",
-                 "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
-                 "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
-                 "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
-                 "-object", "iommufd,id=iommufd0", "-device", f"vfio-pci,id=nvme,host={NVME},iommufd=iommufd0{vfio}",
-                 "-qmp", f"unix:{self.monitor},server=on,wait=off", "-chardev", f"socket,id=serial,path={self.serial},server=on,wait=off,logfile={RESULTS / name}.serial",
-                 "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=serial", *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
     def wait_for(self, path):
         deadline = time.monotonic() + 60
@@ -143,6 +145,50 @@ class Vmm:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+class SupervisedVmm(Vmm):
+    """The same under cprsharp."""
+
+    PROGRAM = Path(__file__).resolve().parents[2] / "artifacts/cprsharp"
+
+    def start(self):
+        os.environ["CPRSHARP_STATE_DIR"] = str(self.directory / "state")
+        require(self.PROGRAM.exists(), f"{self.PROGRAM} is not there: `make publish` builds it")
+        self.cprsharp("run", "--name", self.name, "--detach", "--", *self.command)
+
+    def wait_for(self, path):
+        require(path.exists(), f"{path} is not there: {self.last_words()}")
+
+    def last_words(self):
+        logs = sorted((self.directory / "state").glob("*/*.log"))
+        return "; ".join(f"{log.name}: " + " | ".join(log.read_text(errors="replace").splitlines()[-5:]) for log in logs)
+
+    def cprsharp(self, *arguments, expect=0, environment=None):
+        """One cprsharp command: what it prints with --json, or its text."""
+        json_output = arguments[0] != "run"
+        done = subprocess.run([self.PROGRAM, *arguments, *["--json"] * json_output], stdin=subprocess.DEVNULL, text=True, timeout=180,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
+        require(done.returncode == expect,
+                f"cprsharp {arguments[0]} ended with {done.returncode}, expected {expect}: {done.stdout} {done.stderr} {self.last_words()}")
+        return json.loads(done.stdout) if json_output else done.stdout
+
+    def update(self, binary, *options, expect=0, fault=None):
+        report = self.cprsharp("update", self.name, "--to", binary, *options, expect=expect, environment={"CPRSHARP_FAULT": fault} if fault else None)
+        print(f"update: {report['outcome']} with {report['engine']}, pause {report['pauseMs']} ms, total {report['totalMs']:.0f} ms"
+              + (f"; {report['error']['message']}" if report["error"] else ""), flush=True)
+        return report
+
+    def power_off(self):
+        supervisor = self.cprsharp("status", self.name)["vms"][0]["supervisorPid"]
+        last = int(self.ask("sync", r"synced disk_seq=(\d+)")[1])
+        with contextlib.suppress(Failed):
+            self.ask("poweroff", "poweroff", 10)
+        deadline = time.monotonic() + 60
+        while Path(f"/proc/{supervisor}/exe").exists():
+            require(time.monotonic() < deadline, "the supervisor does not end with its guest")
+            time.sleep(0.1)
+        return last
 
 
 def counters(found):
