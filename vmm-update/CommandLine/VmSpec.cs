@@ -61,6 +61,7 @@ public sealed record SpecFinding(string Id, FindingSeverity Severity, string Obj
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "kind")]
 [JsonDerivedType(typeof(GuestRamDescriptor), "guest-ram")]
 [JsonDerivedType(typeof(ListenerDescriptor), "listener")]
+[JsonDerivedType(typeof(ConsoleDescriptor), "console")]
 public abstract record HeldDescriptor(int Number);
 
 /// <summary>A memfd that is guest RAM.</summary>
@@ -76,11 +77,23 @@ public sealed record GuestRamDescriptor(int Number, string Id, long Size, long? 
 /// <param name="Address">Where it listens.</param>
 public sealed record ListenerDescriptor(int Number, string Chardev, EndpointAddress Address) : HeldDescriptor(Number);
 
+/// <summary>A character device whose clients the supervisor serves for the VM's life. What a VMM gets is a listening socket without a
+/// name, to which nobody can connect: the supervisor hands it each client's connection over QMP (<c>add_client</c>).</summary>
+/// <param name="Number">Number of that socket in the child.</param>
+/// <param name="Chardev">Id of the character device; of the lower one where several devices share it.</param>
+/// <param name="Address">Where clients come in.</param>
+/// <param name="Wait">Whether the guest may not start before the first client has come (<c>wait=on</c>).</param>
+/// <param name="Telnet">Whether the VMM speaks telnet on it.</param>
+/// <param name="Monitor">Whether it is a human monitor and nothing else.</param>
+public sealed record ConsoleDescriptor(
+    int Number, string Chardev, EndpointAddress Address, bool Wait = false, bool Telnet = false, bool Monitor = false) : HeldDescriptor(Number);
+
 /// <summary>Where a socket listens or connects to.</summary>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]
 [JsonDerivedType(typeof(UnixAddress), "unix")]
 [JsonDerivedType(typeof(TcpAddress), "tcp")]
 [JsonDerivedType(typeof(DescriptorAddress), "descriptor")]
+[JsonDerivedType(typeof(TerminalAddress), "terminal")]
 public abstract record EndpointAddress;
 
 /// <summary>A Unix socket.</summary>
@@ -100,6 +113,10 @@ public sealed record TcpAddress(string Host, string Port, int? To = null, bool? 
 /// <summary>A socket that the caller of the supervisor opened.</summary>
 /// <param name="Number">Its descriptor number in the supervisor.</param>
 public sealed record DescriptorAddress(int Number) : EndpointAddress;
+
+/// <summary>A pseudoterminal, which gets its name from the kernel.</summary>
+/// <param name="Link">A symbolic link to it, or <see langword="null"/>.</param>
+public sealed record TerminalAddress(string? Link) : EndpointAddress;
 
 /// <summary>A QMP socket that the supervisor serves in QEMU's place.</summary>
 /// <param name="Id">Id of the monitor (or its character device) on the user's command line.</param>

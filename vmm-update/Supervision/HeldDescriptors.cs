@@ -24,13 +24,13 @@ internal sealed class HeldDescriptors : IDisposable
     public IReadOnlyList<InheritedDescriptor> All => _descriptors;
 
     /// <summary>Makes what the spec asks for.</summary>
-    public static HeldDescriptors Create(VmSpec spec)
+    public static HeldDescriptors Create(VmSpec spec, VmDirectory directory)
     {
         var held = new HeldDescriptors([], []);
         try
         {
             foreach (var wanted in spec.Descriptors)
-                held.Add(wanted, listen: true);
+                held.Add(wanted, listen: true, directory.Path);
             foreach (var number in spec.InheritedDescriptors)
                 held._descriptors.Add(new InheritedDescriptor(Duplicate(number), number));
             return held;
@@ -78,7 +78,7 @@ internal sealed class HeldDescriptors : IDisposable
             held.Add(
                 wanted is GuestRamDescriptor ram ? ram with { HugePageSize = null } : wanted,
                 listen: false,
-                Path.Combine(scratch.Path, string.Create(CultureInfo.InvariantCulture, $"listener-{wanted.Number}")));
+                scratch.Path);
         }
 
         foreach (var number in spec.InheritedDescriptors)
@@ -86,7 +86,7 @@ internal sealed class HeldDescriptors : IDisposable
         return held;
     }
 
-    public void AddRam(GuestRamDescriptor ram) => Add(ram, listen: true);
+    public void AddRam(GuestRamDescriptor ram) => Add(ram, listen: true, "");
 
     public void Dispose()
     {
@@ -96,7 +96,7 @@ internal sealed class HeldDescriptors : IDisposable
             socket.Dispose();
     }
 
-    private void Add(HeldDescriptor wanted, bool listen, string? standIn = null)
+    private void Add(HeldDescriptor wanted, bool listen, string directory)
     {
         switch (wanted)
         {
@@ -105,11 +105,27 @@ internal sealed class HeldDescriptors : IDisposable
                 _descriptors.Add(new InheritedDescriptor(memfd, ram.Number));
                 break;
             case ListenerDescriptor listener:
-                var socket = listen ? Listen(listener.Address) : UnixSocket.Listen(standIn!, 1);
-                _sockets.Add(socket);
-                _descriptors.Add(new InheritedDescriptor(socket.SafeHandle, listener.Number));
+                Hold(listen ? Listen(listener.Address) : Nameless(directory, listener.Number), listener.Number);
+                break;
+            case ConsoleDescriptor console:
+                Hold(Nameless(directory, console.Number), console.Number);
                 break;
         }
+    }
+
+    private void Hold(Socket socket, int number)
+    {
+        _sockets.Add(socket);
+        _descriptors.Add(new InheritedDescriptor(socket.SafeHandle, number));
+    }
+
+    /// <summary>A listening socket to which nobody can connect.</summary>
+    private static Socket Nameless(string directory, int number)
+    {
+        var path = Path.Combine(directory, string.Create(CultureInfo.InvariantCulture, $"listener-{number}"));
+        var socket = UnixSocket.Listen(path, 1);
+        File.Delete(path);
+        return socket;
     }
 
     internal static Socket Listen(EndpointAddress address)

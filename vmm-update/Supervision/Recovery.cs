@@ -61,7 +61,7 @@ internal static class Recovery
         if (journal is not null)
             PauseBoost.Undo(chosen.Pid);
         VmFiles.Write(directory, (UpdateJournal?)null);
-        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, chosen.PidFd), chosen);
+        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, chosen.PidFd), chosen, logger);
         if (chosen == other)
         {
             foreach (var finding in await supervisor.AfterCommitAsync(chosen, deadline.Token))

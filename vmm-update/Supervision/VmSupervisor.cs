@@ -4,11 +4,13 @@ using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Consoles;
 using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
+using Microsoft.Extensions.Logging;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
@@ -23,8 +25,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private bool _ended;
     private VmRecord _record;
 
-    private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm current)
+    private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, ConsoleHub consoles, Vmm current)
     {
+        Consoles = consoles;
         Directory = directory;
         _record = record;
         _held = held;
@@ -47,6 +50,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public ClientGate Gate => _gate;
 
+    public ConsoleHub Consoles { get; }
+
     /// <summary>Raised after the guest has moved to another VMM.</summary>
     public event Action<Vmm>? Switched;
 
@@ -57,15 +62,27 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     /// <summary>Starts a VM: makes its memory and listeners, then its first VMM.</summary>
     public static async Task<VmSupervisor> StartAsync(
-        VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, CancellationToken cancellationToken)
+        VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, ILogger logger, CancellationToken cancellationToken)
     {
-        var held = Supervision.HeldDescriptors.Create(spec);
+        var held = Supervision.HeldDescriptors.Create(spec, directory);
+        ConsoleHub? consoles = null;
         Vmm? vmm = null;
         try
         {
-            var start = new VmmStart(1, facts.Path, spec.RenderFirstStart(), held.All) { Detached = detached, LogToFile = detached };
+            consoles = ConsoleHub.Open(spec);
+            var arguments = spec.RenderFirstStart();
+
+            // Where consoles wait for a client, the guest does not run before they have it.
+            var waits = spec.Descriptors.OfType<ConsoleDescriptor>().Any(c => c.Wait) && !arguments.Contains("-S");
+            if (consoles.AwaitsClients)
+                SupervisorLog.AwaitsClients(logger, string.Join(", ", consoles.Names.Values));
+            await consoles.ClientsAsync(cancellationToken);
+            var start = new VmmStart(1, facts.Path, waits ? [.. arguments, "-S"] : arguments, held.All) { Detached = detached, LogToFile = detached };
             vmm = VmmLauncher.Start(start, directory);
             await vmm.ConnectAsync(cancellationToken);
+            await consoles.ServeAsync(vmm, logger);
+            if (waits)
+                await vmm.ExecuteAsync("cont", cancellationToken);
             var record = new VmRecord
             {
                 Name = directory.Name,
@@ -80,7 +97,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
                 Detached = detached,
                 WorkingDirectory = Environment.CurrentDirectory,
             };
-            var supervisor = new VmSupervisor(directory, record, held, vmm);
+            var supervisor = new VmSupervisor(directory, record, held, consoles, vmm);
             supervisor._facts[Identity(facts.Path)] = facts;
             supervisor.SaveRecord();
             return supervisor;
@@ -93,16 +110,20 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
                 await vmm.DisposeAsync();
             }
 
+            if (consoles is not null)
+                await consoles.DisposeAsync();
             held.Dispose();
             throw;
         }
     }
 
     /// <summary>Takes over a VMM that is already running.</summary>
-    public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm vmm)
+    public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm vmm, ILogger logger)
     {
-        var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, vmm);
+        var consoles = ConsoleHub.Open(record.Spec);
+        var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, consoles, vmm);
         supervisor.SaveRecord();
+        _ = consoles.ServeAsync(vmm, logger);
         return supervisor;
     }
 
@@ -130,16 +151,31 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken) =>
         ProcessMatcher.MatchAsync(Current, fresh, cancellationToken);
 
-    public Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken) => _gate.HoldChangesAsync(cancellationToken);
+    public async Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken)
+    {
+        var changes = await _gate.HoldChangesAsync(cancellationToken);
+        return new ChangesHold(changes, Consoles.HoldCommands());
+    }
 
-    public void HoldClients() => _gate.HoldAll();
+    public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, cancellationToken);
 
-    public void ReleaseClients() => _gate.ReleaseAll();
+    public void HoldClients()
+    {
+        _gate.HoldAll();
+        Consoles.Hold();
+    }
+
+    public void ReleaseClients()
+    {
+        _gate.ReleaseAll();
+        Consoles.Release();
+    }
 
     public void Switch(Vmm fresh)
     {
         var before = Current;
         Current = fresh;
+        Consoles.Switch(before, fresh);
         UpdateRecord(r => r with
         {
             PreviousBinary = before.Binary,
@@ -218,6 +254,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        await Consoles.DisposeAsync();
         await Current.DisposeAsync();
         _held.Dispose();
     }
@@ -227,5 +264,14 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     {
         var file = new FileInfo(path);
         return file.Exists ? $"{path}|{file.Length}|{file.LastWriteTimeUtc.Ticks}" : path;
+    }
+
+    private sealed class ChangesHold(IDisposable changes, IDisposable commands) : IDisposable
+    {
+        public void Dispose()
+        {
+            changes.Dispose();
+            commands.Dispose();
+        }
     }
 }
