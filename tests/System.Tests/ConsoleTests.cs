@@ -121,7 +121,18 @@ public sealed class ConsoleTests
             var buffer = new byte[16 << 10];
             while (text.Length < length)
             {
-                var count = await socket.ReceiveAsync(buffer.AsMemory(0, Math.Min(buffer.Length, length - text.Length))).AsTask().WaitAsync(Deadlines.Guest);
+                using var deadline = new CancellationTokenSource(Deadlines.Program);
+                int count;
+                try
+                {
+                    count = await socket.ReceiveAsync(buffer.AsMemory(0, Math.Min(buffer.Length, length - text.Length)), deadline.Token);
+                }
+                catch (OperationCanceledException)
+                {
+                    Assert.Fail($"silent after {text.Length} bytes of {length}: {FirstGap(text.ToString())}");
+                    throw;
+                }
+
                 Assert.True(count > 0, $"closed after {text.Length} bytes");
                 text.Append(Encoding.ASCII.GetString(buffer, 0, count));
             }
@@ -229,6 +240,18 @@ public sealed class ConsoleTests
         Assert.Contains("Linux version", text.ToString(), StringComparison.Ordinal);
         Assert.Contains("Kernel panic", text.ToString(), StringComparison.Ordinal);
         await host.ExpectNothingLeftAsync();
+    }
+
+    private static string FirstGap(string text)
+    {
+        var numbers = text.Split('\n');
+        for (var i = 1; i < numbers.Length; i++)
+        {
+            if (int.TryParse(numbers[i - 1], out var before) && (!int.TryParse(numbers[i], out var next) || next != before + 1))
+                return $"after {numbers[i - 1]} comes {string.Join(' ', numbers[i..Math.Min(numbers.Length, i + 3)])}";
+        }
+
+        return "in order";
     }
 
     private static async Task<string> UntilPromptAsync(Socket monitor)

@@ -20,6 +20,11 @@ internal static class ConsoleUse
     public static bool IsMonitor(SpecDraft draft, string id) =>
         draft.Named("mon").Any(option => OptionString.Parse(option, "chardev")["chardev"].Is(id));
 
+    /// <summary>Whether it is a virtio-serial port's that waits for room, rather than drop.</summary>
+    public static bool IsPort(VmSpec spec, string id) =>
+        spec.Options.Any(option => option.Name.Is("device") && OptionString.Parse(option, "driver") is var device
+            && device["driver"].Is("virtserialport") && device["chardev"].Is(id));
+
     private static bool TakesBytes(SpecOption option) =>
         option.Name.IsOneOf(PlainOptions) || (option.Name.Is("device") && OptionString.Parse(option, "driver")["driver"].IsOneOf(PlainDevices));
 

@@ -1,16 +1,17 @@
 namespace CprSharp.VmmUpdate.Consoles;
 
 /// <summary>Takes away what a VMM says to every new connection, where the client has heard it from the VMM before.</summary>
+/// <param name="plug">So many bytes before it are ours (<see cref="ConsoleLink"/>).</param>
 /// <param name="telnet">It begins with telnet's negotiation (tcp_chr_telnet_init in chardev/char-socket.c).</param>
 /// <param name="monitor">It greets with its version and a prompt (monitor_event in monitor/hmp.c).</param>
-internal sealed class ConsoleGreeting(bool telnet, bool monitor)
+internal sealed class ConsoleGreeting(int plug, bool telnet, bool monitor)
 {
     private const int TelnetBytes = 12;
 
     /// <summary>A greeting is shorter; what is longer is something else, and passed on from here.</summary>
     private const int Longest = 1024;
 
-    private int _telnet = telnet ? TelnetBytes : 0;
+    private int _skipped = plug + (telnet ? TelnetBytes : 0);
     private int _monitor = monitor ? Longest : 0;
     private int _matched;
 
@@ -19,9 +20,9 @@ internal sealed class ConsoleGreeting(bool telnet, bool monitor)
     /// <summary>What remains of bytes from the VMM.</summary>
     public ReadOnlySpan<byte> Strip(ReadOnlySpan<byte> bytes)
     {
-        var negotiation = Math.Min(_telnet, bytes.Length);
-        _telnet -= negotiation;
-        bytes = bytes[negotiation..];
+        var skipped = Math.Min(_skipped, bytes.Length);
+        _skipped -= skipped;
+        bytes = bytes[skipped..];
         while (_monitor > 0 && !bytes.IsEmpty)
         {
             _matched = bytes[0] == Prompt[_matched] ? _matched + 1 : bytes[0] == Prompt[0] ? 1 : 0;

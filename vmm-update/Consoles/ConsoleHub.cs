@@ -99,7 +99,7 @@ internal sealed class ConsoleHub : IAsyncDisposable
 
     /// <summary>Connects the clients of now to a VMM that is being prepared, too; new ones have to wait for the end of the update.</summary>
     /// <exception cref="QmpException">The VMM does not have one of the consoles.</exception>
-    public async Task PrepareAsync(Vmm fresh, CancellationToken cancellationToken)
+    public async Task PrepareAsync(Vmm fresh, VmSpec spec, CancellationToken cancellationToken)
     {
         Task[] attaching;
         lock (_lock)
@@ -114,7 +114,7 @@ internal sealed class ConsoleHub : IAsyncDisposable
             connected = [.. _relays.Where(r => r.IsConnected)];
         foreach (var relay in connected)
         {
-            var link = await ConsoleLink.AttachAsync(fresh, relay.Id, relay.NewGreeting(), cancellationToken);
+            var link = await relay.ConnectAsync(fresh, ConsoleUse.IsPort(spec, relay.Id), cancellationToken);
             lock (_lock)
                 relay.Prepared(link);
         }
@@ -145,7 +145,7 @@ internal sealed class ConsoleHub : IAsyncDisposable
 
         _set.Wake();
         Follow(fresh);
-        _ = former.Exited.ContinueWith(_ => ForAll(r => r.FormerDied()), TaskScheduler.Default);
+        _ = former.Exited.ContinueWith(_ => _set.Wake(), TaskScheduler.Default);
     }
 
     /// <summary>The update is over, however it went.</summary>
@@ -242,7 +242,7 @@ internal sealed class ConsoleHub : IAsyncDisposable
         try
         {
             using var deadline = new CancellationTokenSource(AttachDeadline);
-            link = await ConsoleLink.AttachAsync(vmm, relay.Id, greeting: null, deadline.Token);
+            link = await ConsoleLink.AttachAsync(vmm, relay.Id, deadline.Token);
         }
         catch (Exception e) when (e is IOException or QmpException or OperationCanceledException or ObjectDisposedException)
         {

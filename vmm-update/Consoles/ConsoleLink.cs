@@ -11,6 +11,11 @@ namespace CprSharp.VmmUpdate.Consoles;
 /// <remarks>
 /// So what the VMM has not read can be taken back (<see cref="TakeBack"/>), which no other kind of connection allows: a paused VMM goes on
 /// reading into the devices whose state it has already given away.
+/// <para>
+/// A VMM that is being prepared may be plugged: its end takes no byte. A virtio-serial port would begin to send when its state is loaded,
+/// not when the guest runs, and mark in the guest's memory as sent what nobody gets if the update fails (virtio_serial_load_device in
+/// hw/char/virtio-serial-bus.c).
+/// </para>
 /// </remarks>
 internal sealed class ConsoleLink : IDisposable
 {
@@ -27,34 +32,46 @@ internal sealed class ConsoleLink : IDisposable
     /// <summary>What the VMM may leave unread; all of it fits <see cref="TakeBack"/>.</summary>
     private const int InputRoom = 32 << 10;
 
+    /// <summary>As little as the kernel allows: less than its own minimum (SOCK_MIN_SNDBUF, some 4.5 KiB).</summary>
+    private const int NoRoom = 1;
+
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
 
     private readonly Socket _ours;
     private readonly Socket _theirs;
     private bool _letGo;
 
-    private ConsoleLink(Socket ours, Socket theirs, ConsoleGreeting? greeting)
+    private ConsoleLink(Vmm vmm, Socket ours, Socket theirs)
     {
+        Vmm = vmm;
         _ours = ours;
         _theirs = theirs;
-        Greeting = greeting;
     }
+
+    public Vmm Vmm { get; }
 
     public SafeHandle Handle => _ours.SafeHandle;
 
     /// <summary>What is to be left out of what the VMM says; null when the client hears it for the first time.</summary>
-    public ConsoleGreeting? Greeting { get; }
+    public ConsoleGreeting? Greeting { get; private set; }
 
     /// <summary>Connects a VMM's character device, as its listening socket would if the client came to it.</summary>
     /// <exception cref="QmpException">The VMM has no such character device, or it is still connected.</exception>
-    public static async Task<ConsoleLink> AttachAsync(Vmm vmm, string chardev, ConsoleGreeting? greeting, CancellationToken cancellationToken)
+    public static Task<ConsoleLink> AttachAsync(Vmm vmm, string chardev, CancellationToken cancellationToken) =>
+        AttachAsync(vmm, chardev, static link => link.Open(), cancellationToken);
+
+    /// <summary>Connects a VMM that is being prepared, to a client that has been greeted by the one before.</summary>
+    public static Task<ConsoleLink> PrepareAsync(Vmm vmm, string chardev, bool plugged, bool telnet, bool monitor, CancellationToken cancellationToken) =>
+        AttachAsync(vmm, chardev, link => link.Greeting = new ConsoleGreeting(plugged ? link.Plug() : 0, telnet, monitor), cancellationToken);
+
+    private static async Task<ConsoleLink> AttachAsync(Vmm vmm, string chardev, Action<ConsoleLink> prepare, CancellationToken cancellationToken)
     {
         var (ours, theirs) = UnixSocket.Pair();
-        var link = new ConsoleLink(ours, theirs, greeting);
+        var link = new ConsoleLink(vmm, ours, theirs);
         try
         {
             Limit(ours, InputRoom);
-            Limit(theirs, OutputRoom);
+            prepare(link);
             using var patience = new CancellationTokenSource(Patience);
             while (!await TryAddAsync(vmm, chardev, theirs, patience.IsCancellationRequested, cancellationToken))
             {
@@ -70,6 +87,16 @@ internal sealed class ConsoleLink : IDisposable
             throw;
         }
     }
+
+    /// <summary>Gives the VMM room to write into.</summary>
+    public void Open()
+    {
+        if (!_letGo)
+            Limit(_theirs, OutputRoom);
+    }
+
+    /// <summary>Leaves it next to none.</summary>
+    public void Narrow() => Limit(_theirs, NoRoom);
 
     /// <returns>As <see cref="NonBlocking.Send"/>.</returns>
     public int Send(ReadOnlySpan<byte> bytes) => NonBlocking.Send(_ours.SafeHandle, bytes);
@@ -108,6 +135,18 @@ internal sealed class ConsoleLink : IDisposable
     {
         _ours.Dispose();
         _theirs.Dispose();
+    }
+
+    /// <returns>How many bytes lie in front of what the VMM will write.</returns>
+    private int Plug()
+    {
+        Narrow();
+        var all = 0;
+        Span<byte> some = stackalloc byte[1024];
+        some.Clear();
+        while (NonBlocking.Send(_theirs.SafeHandle, some) is > 0 and var count)
+            all += count;
+        return all;
     }
 
     private static async Task<bool> TryAddAsync(Vmm vmm, string chardev, Socket theirs, bool last, CancellationToken cancellationToken)

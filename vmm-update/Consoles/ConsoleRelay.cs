@@ -1,5 +1,6 @@
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Qemu;
 
 namespace CprSharp.VmmUpdate.Consoles;
 
@@ -21,6 +22,9 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
     private readonly ByteBuffer _toClient = new(Room);
     private readonly SentInput _sent = new(wanted.Telnet, wanted.Monitor);
 
+    /// <summary>To the VMMs before this one, until all that they wrote is read: more than one when the client does not read.</summary>
+    private readonly Queue<ConsoleLink> _former = [];
+
     private IConsoleClient? _client;
     private bool _clientDone; // has no more to say
     private bool _clientGone; // nobody there any more
@@ -28,8 +32,6 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
     private bool _linkDone;
     private bool _inputEnded;
     private ConsoleLink? _next;   // to the VMM that an update prepares
-    private ConsoleLink? _former; // to the VMM before this one, until all it wrote is read
-    private bool _formerIsDead;
     private bool _held;
 
     public string Id => wanted.Chardev;
@@ -55,12 +57,19 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
     /// <summary>Whether it has to be looked at now and then, for what nothing announces.</summary>
     public bool NeedsLooking(bool accepting) => _client is null ? accepting && door.IsSilent : _clientDone && !_inputEnded;
 
-    private bool MayReadVmm => _former is null && !_held && !_linkDone && _toClient.HasRoom;
+    /// <summary>The next of them to be read, which must not be before it is dead.</summary>
+    private ConsoleLink? DeadFormer => _former.TryPeek(out var first) && first.Vmm.Exited.IsCompleted ? first : null;
+
+    private bool MayReadVmm => _former.Count == 0 && !_held && !_linkDone && _toClient.HasRoom;
 
     private bool MaySend => !_held && !_linkDone && _toVmm.Count > 0 && !(HoldsCommands && wanted.Monitor);
 
-    /// <summary>Greeting to be left out of the next VMM's output.</summary>
-    public ConsoleGreeting NewGreeting() => new(wanted.Telnet, wanted.Monitor);
+    /// <summary>Connects the client to a VMM that is being prepared.</summary>
+    /// <param name="fresh">The VMM.</param>
+    /// <param name="plugged">Whether it may write nothing before it has the guest.</param>
+    /// <param name="cancellationToken">Cancels.</param>
+    public Task<ConsoleLink> ConnectAsync(Vmm fresh, bool plugged, CancellationToken cancellationToken) =>
+        ConsoleLink.PrepareAsync(fresh, Id, plugged, wanted.Telnet, wanted.Monitor, cancellationToken);
 
     public void Watch(PollSet set, bool accepting)
     {
@@ -76,8 +85,8 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
         var client = (!_clientDone && _toVmm.HasRoom ? Readiness.Readable : 0) | (_toClient.Count > 0 ? Readiness.Writable : 0);
         if (client != 0 || (_clientDone && !_clientGone && !_held))
             set.Add(_client.Handle, client);
-        if (_former is not null && _formerIsDead && _toClient.HasRoom)
-            set.Add(_former.Handle, Readiness.Readable);
+        if (DeadFormer is { } dead && _toClient.HasRoom)
+            set.Add(dead.Handle, Readiness.Readable);
         var link = (MayReadVmm ? Readiness.Readable : 0) | (MaySend ? Readiness.Writable : 0);
         if (link != 0)
             set.Add(_link.Handle, link);
@@ -132,16 +141,19 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
         if (_link is null)
             return;
         _toVmm.PutBack(_sent.ToRepeat());
-        _former = _link;
-        _former.LetGo();
-        _formerIsDead = false;
+        var isBehind = _former.Count > 0 || !_toClient.HasRoom;
+        _link.LetGo();
+        _former.Enqueue(_link);
         (_link, _next) = (_next, null);
+
+        // A client who does not read must not fill the kernel's memory by one VMM after the other.
+        if (isBehind)
+            _link?.Narrow();
+        else
+            _link?.Open();
         _linkDone = _inputEnded = false;
         _held = false;
     }
-
-    /// <summary>The VMM before this one writes no more.</summary>
-    public void FormerDied() => _formerIsDead = true;
 
     /// <summary>The VMM has ended, and with it the guest.</summary>
     public void VmmDied() => _link?.LetGo();
@@ -155,9 +167,10 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
 
     public void Close()
     {
-        foreach (var link in new[] { _link, _next, _former })
+        foreach (var link in _former.Append(_link).Append(_next))
             link?.Dispose();
-        _link = _next = _former = null;
+        _former.Clear();
+        _link = _next = null;
         _client?.Dispose();
         _client = null;
         _clientDone = _clientGone = _linkDone = _inputEnded = false;
@@ -219,10 +232,11 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
 
     private void ReadVmm(PollSet set)
     {
-        if (_former is not null && _formerIsDead && Read(_former))
+        if (DeadFormer is { } dead && Read(dead))
         {
-            _former.Dispose();
-            _former = null;
+            _former.Dequeue().Dispose();
+            if (_former.Count == 0)
+                _link?.Open();
         }
 
         if (_link is not null && MayReadVmm && set.Of(_link.Handle) != 0 && Read(_link))
@@ -275,7 +289,7 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
     {
         if (_held)
             return;
-        if (_clientGone || (_linkDone && _former is null && _toClient.Count == 0))
+        if (_clientGone || (_linkDone && _former.Count == 0 && _toClient.Count == 0))
         {
             Close();
         }

@@ -157,7 +157,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         return new ChangesHold(changes, Consoles.HoldCommands());
     }
 
-    public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, cancellationToken);
+    public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, Record.Spec, cancellationToken);
 
     public void HoldClients()
     {
