@@ -62,6 +62,7 @@ public sealed record SpecFinding(string Id, FindingSeverity Severity, string Obj
 [JsonDerivedType(typeof(GuestRamDescriptor), "guest-ram")]
 [JsonDerivedType(typeof(ListenerDescriptor), "listener")]
 [JsonDerivedType(typeof(ConsoleDescriptor), "console")]
+[JsonDerivedType(typeof(TapDescriptor), "tap")]
 public abstract record HeldDescriptor(int Number);
 
 /// <summary>A memfd that is guest RAM.</summary>
@@ -87,6 +88,38 @@ public sealed record ListenerDescriptor(int Number, string Chardev, EndpointAddr
 /// <param name="Monitor">Whether it is a human monitor and nothing else.</param>
 public sealed record ConsoleDescriptor(
     int Number, string Chardev, EndpointAddress Address, bool Wait = false, bool Telnet = false, bool Monitor = false) : HeldDescriptor(Number);
+
+/// <summary>A queue of a tap device. The VMM that has the guest has it at <paramref name="Number"/>. One that is being prepared has there a
+/// tap device on which nothing happens, and this queue at <paramref name="Spare"/>: what QEMU does to its tap when it starts (no header, no
+/// offloads, queues detached, a first frame read) would break the network of the guest that still runs.</summary>
+/// <param name="Number">Number in the child.</param>
+/// <param name="Spare">Another number, for a VMM that is being prepared.</param>
+/// <param name="Netdev">Id of the network backend; its queues follow each other.</param>
+/// <param name="Source">Where the queue comes from.</param>
+public sealed record TapDescriptor(int Number, int Spare, string Netdev, TapSource Source) : HeldDescriptor(Number);
+
+/// <summary>Where a tap queue comes from.</summary>
+[JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]
+[JsonDerivedType(typeof(TapInterface), "interface")]
+[JsonDerivedType(typeof(TapHelper), "helper")]
+[JsonDerivedType(typeof(TapInherited), "inherited")]
+public abstract record TapSource;
+
+/// <summary>The supervisor opens it.</summary>
+/// <param name="Name">Name of the device; empty for one that the kernel chooses.</param>
+/// <param name="Script">Program that is run with the device's name once it is there; <see langword="null"/> for none.</param>
+/// <param name="DownScript">Program that is run with it when the guest has ended; <see langword="null"/> for none.</param>
+/// <param name="VnetHeader">Whether frames carry virtio-net headers.</param>
+/// <param name="MultiQueue">Whether it is one of several queues.</param>
+public sealed record TapInterface(string Name, string? Script, string? DownScript, bool VnetHeader, bool MultiQueue) : TapSource;
+
+/// <summary>A privileged helper opens it and attaches it to a bridge.</summary>
+/// <param name="Helper">The program, or a command of the shell; <see langword="null"/> for QEMU's own.</param>
+/// <param name="Bridge">The bridge.</param>
+public sealed record TapHelper(string? Helper, string Bridge) : TapSource;
+
+/// <summary>The supervisor's caller opened it.</summary>
+public sealed record TapInherited : TapSource;
 
 /// <summary>Where a socket listens or connects to.</summary>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]

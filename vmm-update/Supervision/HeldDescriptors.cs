@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Win32.SafeHandles;
 using GuestMemfd = CprSharp.Memfd.Memfd;
@@ -14,6 +15,7 @@ internal sealed class HeldDescriptors : IDisposable
 {
     private readonly List<InheritedDescriptor> _descriptors;
     private readonly List<Socket> _sockets;
+    private readonly List<(TapDescriptor Wanted, SafeFileHandle Queue)> _taps = [];
 
     private HeldDescriptors(List<InheritedDescriptor> descriptors, List<Socket> sockets)
     {
@@ -21,10 +23,16 @@ internal sealed class HeldDescriptors : IDisposable
         _sockets = sockets;
     }
 
-    public IReadOnlyList<InheritedDescriptor> All => _descriptors;
+    /// <summary>For the VMM that starts the guest.</summary>
+    public IReadOnlyList<InheritedDescriptor> All => [.. _descriptors, .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Number))];
+
+    /// <summary>For a VMM that is being prepared, beside the stand-ins for the taps.</summary>
+    public IReadOnlyList<InheritedDescriptor> Prepared => [.. _descriptors, .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Spare))];
+
+    public IReadOnlyList<(TapDescriptor Wanted, SafeFileHandle Queue)> Taps => _taps;
 
     /// <summary>Makes what the spec asks for.</summary>
-    public static HeldDescriptors Create(VmSpec spec, VmDirectory directory)
+    public static HeldDescriptors Create(VmSpec spec, VmDirectory directory, string binary)
     {
         var held = new HeldDescriptors([], []);
         try
@@ -33,6 +41,8 @@ internal sealed class HeldDescriptors : IDisposable
                 held.Add(wanted, listen: true, directory.Path);
             foreach (var number in spec.InheritedDescriptors)
                 held._descriptors.Add(new InheritedDescriptor(Duplicate(number), number));
+            foreach (var netdev in spec.Descriptors.OfType<TapDescriptor>().GroupBy(t => t.Netdev))
+                held._taps.AddRange(netdev.Zip(TapOpener.Open([.. netdev], Duplicate, binary)));
             return held;
         }
         catch
@@ -46,9 +56,24 @@ internal sealed class HeldDescriptors : IDisposable
     public static HeldDescriptors TakeFrom(VmSpec spec, PidFd vmm)
     {
         var held = new HeldDescriptors([], []);
-        foreach (var number in spec.Descriptors.Select(d => d.Number).Concat(spec.InheritedDescriptors))
+        foreach (var number in spec.Descriptors.Where(d => d is not TapDescriptor).Select(d => d.Number).Concat(spec.InheritedDescriptors))
             held._descriptors.Add(new InheritedDescriptor(vmm.GetDescriptor(number), number));
+        foreach (var tap in spec.Descriptors.OfType<TapDescriptor>())
+            held._taps.Add((tap, Real(vmm, tap)));
         return held;
+
+        // The VMM that started the guest has it at one number only.
+        static SafeFileHandle Real(PidFd vmm, TapDescriptor tap)
+        {
+            try
+            {
+                return vmm.GetDescriptor(tap.Spare);
+            }
+            catch (SyscallException e) when (e.Errno == Errno.EBADF)
+            {
+                return vmm.GetDescriptor(tap.Number);
+            }
+        }
     }
 
     /// <summary>Takes duplicates of the listening sockets of a VMM that made them itself, and of the descriptors it was started with.</summary>
@@ -94,6 +119,8 @@ internal sealed class HeldDescriptors : IDisposable
             descriptor.Handle.Dispose();
         foreach (var socket in _sockets)
             socket.Dispose();
+        foreach (var (_, queue) in _taps)
+            queue.Dispose();
     }
 
     private void Add(HeldDescriptor wanted, bool listen, string directory)

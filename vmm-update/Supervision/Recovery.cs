@@ -1,5 +1,7 @@
 using CprSharp.Memfd;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.Logging;
@@ -29,7 +31,7 @@ internal static class Recovery
             ? null
             : await TryAttachAsync(
                 directory, directory.MonitorSocket(journal.NewGeneration), journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
-        var chosen = await ChooseAsync(recorded, other, journal, logger, deadline.Token)
+        var chosen = await ChooseAsync(recorded, other, journal, record.Spec, logger, deadline.Token)
             ?? throw new UpdateException("guest-gone", $"the VMM of '{directory.Name}' (pid {record.Pid}) has ended", "start the VM again");
 
         if (chosen == other && other is not null)
@@ -71,7 +73,7 @@ internal static class Recovery
         return supervisor;
     }
 
-    private static async Task<Vmm?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal? journal, ILogger logger, CancellationToken cancellationToken)
+    private static async Task<Vmm?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal? journal, VmSpec spec, ILogger logger, CancellationToken cancellationToken)
     {
         if (fresh is null || journal is null)
             return old;
@@ -107,6 +109,7 @@ internal static class Recovery
 
         if (freshState != "paused")
             return old;
+        await Task.Run(() => TapStandIns.Exchange(fresh.PidFd, spec), cancellationToken);
 
         if (journal.WasRunning)
             await fresh.ExecuteAsync("cont", cancellationToken);

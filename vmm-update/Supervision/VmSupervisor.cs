@@ -7,6 +7,7 @@ using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Consoles;
 using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
@@ -22,6 +23,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly ConcurrentDictionary<string, QemuBinary> _facts = new(StringComparer.Ordinal);
     private readonly Lock _recordLock = new();
     private readonly Lock _saving = new();
+    private TapStandIns? _standIns;
     private bool _ended;
     private VmRecord _record;
 
@@ -57,6 +59,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public IReadOnlyList<InheritedDescriptor> HeldDescriptors => _held.All;
 
+    /// <summary>Names of the tap devices by descriptor number.</summary>
+    public IReadOnlyDictionary<int, string> TapNames => _held.Taps.ToDictionary(t => t.Wanted.Number, t => TapDevice.NameOf(t.Queue));
+
     public IReadOnlyList<Finding> SpecFindings =>
         [.. Record.Spec.Findings.Select(f => new Finding(f.Id, (Severity)f.Severity, f.Object, f.Evidence, f.Fix))];
 
@@ -64,7 +69,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public static async Task<VmSupervisor> StartAsync(
         VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, ILogger logger, CancellationToken cancellationToken)
     {
-        var held = Supervision.HeldDescriptors.Create(spec, directory);
+        var held = Supervision.HeldDescriptors.Create(spec, directory, facts.Path);
         ConsoleHub? consoles = null;
         Vmm? vmm = null;
         try
@@ -130,13 +135,15 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public IReadOnlyList<string> TargetArguments(QemuBinary binary) => Record.Spec.RenderTarget(binary.ToFacts());
 
     public IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch) =>
-        Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All;
+        [.. Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All, .. TapStandIns.Create(_held.Taps).Descriptors];
 
     public Vmm StartVmm(int generation, QemuBinary binary, EngineStart engine)
     {
         var record = Record;
         string[] arguments = [.. TargetArguments(binary), "-S", .. engine.Arguments];
-        InheritedDescriptor[] descriptors = [.. HeldDescriptors, .. engine.Descriptors];
+        _standIns?.Dispose();
+        _standIns = TapStandIns.Create(_held.Taps);
+        InheritedDescriptor[] descriptors = [.. _held.Prepared, .. _standIns.Descriptors, .. engine.Descriptors];
         var start = new VmmStart(generation, binary.Path, arguments, descriptors)
         {
             Detached = record.Detached,
@@ -158,6 +165,14 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     }
 
     public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, Record.Spec, cancellationToken);
+
+    public async Task HandOverNetworkAsync(Vmm fresh, CancellationToken cancellationToken)
+    {
+        if (_held.Taps.Count == 0)
+            return;
+        await Task.Run(() => TapStandIns.Exchange(fresh.PidFd, Record.Spec), cancellationToken);
+        _standIns?.Wake();
+    }
 
     public void HoldClients()
     {
@@ -256,6 +271,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     {
         await Consoles.DisposeAsync();
         await Current.DisposeAsync();
+        _standIns?.Dispose();
         _held.Dispose();
     }
 

@@ -231,6 +231,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
     private async Task CommitAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
     {
+        await host.HandOverNetworkAsync(switchover.New, cancellationToken);
         if (!_wasRunning)
         {
             if (await switchover.New.QueryRunStateAsync(cancellationToken) is var state && state != "paused")

@@ -42,6 +42,8 @@ internal sealed class EchoStream : IAsyncDisposable
     public async Task ExpectMoreAsync(int bytes)
     {
         var target = Received + bytes;
+        if (_sending.IsFaulted)
+            await _sending;
         await Deadlines.EventuallyAsync(() => Received >= target || _receiving.IsCompleted ? null : State("is silent"), Deadlines.Guest);
         if (_receiving.IsFaulted)
             await _receiving;
@@ -64,7 +66,9 @@ internal sealed class EchoStream : IAsyncDisposable
     {
         await _enough.CancelAsync();
         await _stream.DisposeAsync();
-        await Task.WhenAll(_sending, _receiving).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+
+        // A read of a terminal is not ended by closing it.
+        await Task.WhenAll(_sending, _receiving).WaitAsync(TimeSpan.FromSeconds(5)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         _room.Dispose();
         _enough.Dispose();
     }
