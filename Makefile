@@ -1,6 +1,6 @@
 # CprSharp: everything there is to run. Scripts are in .ci/ and integration-vm/.
 .DEFAULT_GOAL := help
-.PHONY: help deps components build format test demo bench publish install clean
+.PHONY: help deps components build format test scenarios scenario demo bench publish install clean
 
 CONFIGURATION ?= Release
 PREFIX ?= /usr/local
@@ -14,7 +14,7 @@ help: ## this list
 deps: ## what building and testing needs: missing Debian packages (as root), the .NET SDK
 	@.ci/deps
 
-components: deps ## QEMU 7.2, 10.0, 11.1 and a guest, for everything that runs real VMs
+components: deps ## QEMU 7.2, 10.0, 11.1, a guest, a virtual host with an IOMMU, for everything that runs real VMs
 	@integration-vm/components
 
 build: ## all assemblies
@@ -25,6 +25,12 @@ format: ## fails where a source is not formatted
 
 test: components build ## every test; ONLY=NAME for one assembly. The last line is the sum
 	@.ci/test $(ONLY)
+
+scenarios: components build ## all scenarios in the virtual host; 'integration-vm/scenario --list' says what they prove
+	@integration-vm/scenario --all
+
+scenario: components build ## one scenario in the virtual host: NAME=...
+	@integration-vm/scenario $(NAME)
 
 demo: components publish ## a live update of a real VM, step by step
 	@integration-vm/with-components integration-vm/demo

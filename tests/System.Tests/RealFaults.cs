@@ -207,6 +207,58 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         await vm.ExpectOneRunningVmmAsync();
     }
 
+    /// <summary>Nobody waits for the supervisor's death any more once its guardian is dead, so there is a new one.</summary>
+    [Fact]
+    public async Task AGuardianThatIsKilledIsReplaced()
+    {
+        var vm = await machine.ReadyAsync();
+        var (supervisor, pid) = (vm.SupervisorPid, vm.VmmPid);
+        var first = vm.Host.Processes().Single(p => p.IsGuardian).Pid;
+        await TestHost.EndAsync(first);
+        await Deadlines.EventuallyAsync(() => vm.Host.Processes().Any(p => p.IsGuardian && p.Pid != first) ? null : "there is no guardian any more");
+        await TestHost.EndAsync(supervisor);
+        await Deadlines.EventuallyAsync(() => vm.SupervisorPid == supervisor ? $"nobody took the VM over\n{vm.Logs()}" : null);
+        (await vm.Host.CprSharpAsync("adopt", vm.Name)).Expect(0);
+        await ExpectUntouchedAsync(vm, pid);
+    }
+
+    /// <summary>The new VMM was loaded but never ran, so the old one is as good as before.</summary>
+    [Theory]
+    [InlineData("transfer")]
+    [InlineData("shared-ram")]
+    public async Task SupervisorAndNewVmmKilledBeforeTheCommitLeaveTheGuestToTheOldOne(string engine)
+    {
+        var vm = await machine.ReadyAsync(guardian: false, pauseMs: SharedVm.LongPauseMs);
+        var (supervisor, pid, generation) = (vm.SupervisorPid, vm.VmmPid, vm.Generation);
+        using var update = vm.StartUpdate(Components.Qemu111, engine, "transfer.end:hang");
+        var fresh = await NewVmmAsync(vm);
+        await UntilUnderWayAsync(vm, "verify");
+        await TestHost.EndAsync(supervisor);
+        await TestHost.EndAsync(fresh);
+        (await update.ResultAsync()).Expect(5);
+        (await vm.Host.CprSharpAsync("adopt", vm.Name)).Expect(0);
+        await ExpectUntouchedAsync(vm, pid);
+        Assert.Equal(generation, vm.Generation);
+        Assert.Equal("rolledBack", (await vm.HistoryAsync())[^1].GetProperty("outcome").GetString());
+    }
+
+    /// <summary>After the commit the old VMM's memory is the new one's: it must never run again.</summary>
+    [Fact]
+    public async Task SupervisorAndNewVmmKilledAfterTheCommitEndTheGuest()
+    {
+        var vm = await machine.ReadyAsync(guardian: false, pauseMs: SharedVm.LongPauseMs);
+        var (supervisor, pid) = (vm.SupervisorPid, vm.VmmPid);
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "commit.end:hang");
+        var fresh = await NewVmmAsync(vm);
+        await UntilUnderWayAsync(vm, "retire");
+        await TestHost.EndAsync(supervisor);
+        await TestHost.EndAsync(fresh);
+        (await update.ResultAsync()).Expect(5);
+        var adopt = (await vm.Host.CprSharpAsync("adopt", vm.Name, "--json")).Expect(1);
+        Assert.Equal("guest-gone", adopt.Document.GetProperty("error").GetProperty("code").GetString());
+        Assert.DoesNotContain(vm.Host.Processes(), p => p.Pid == pid);
+    }
+
     [Theory]
     [InlineData(null)]
     [InlineData("prepare.verified:hang")]

@@ -24,6 +24,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly Lock _recordLock = new();
     private readonly Lock _saving = new();
     private TapStandIns? _standIns;
+    private SwitchMark? _mark;
     private bool _ended;
     private VmRecord _record;
 
@@ -254,7 +255,31 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         }
     }
 
-    public void SaveJournal(UpdateJournal? journal) => VmFiles.Write(Directory, journal);
+    public void SaveJournal(UpdateJournal? journal)
+    {
+        _mark?.Dispose();
+        _mark = journal is null ? null : SwitchMark.Create(Directory);
+        VmFiles.Write(Directory, journal);
+        if (journal is null)
+            SwitchMark.Delete(Directory);
+    }
+
+    public void Mark(SwitchStep step) => _mark!.Set(step);
+
+    /// <summary>Adds an update to the VM's history, and to its record as the last one.</summary>
+    /// <exception cref="IOException">The directory cannot be written.</exception>
+    public void Remember(UpdateReport report)
+    {
+        UpdateRecord(r => r with
+        {
+            LastUpdate = report.Started,
+            LastOutcome = JsonNamingPolicy.CamelCase.ConvertName(report.Outcome.ToString()),
+            LastPauseMs = report.PauseMs,
+            LastEngine = report.Engine,
+        });
+        SaveRecord();
+        UpdateHistory.Append(Directory, report);
+    }
 
     public async Task<QemuBinary> FactsAsync(string binary, CancellationToken cancellationToken)
     {
@@ -272,6 +297,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         await Consoles.DisposeAsync();
         await Current.DisposeAsync();
         _standIns?.Dispose();
+        _mark?.Dispose();
         _held.Dispose();
     }
 

@@ -122,6 +122,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         {
             _clock.Enter(UpdatePhase.Pause);
             await _faults.HitAsync(FaultPoint.PauseBegin, pause.Token);
+            host.Mark(SwitchStep.Pausing);
             await engine.BeginAsync(switchover, pause.Token);
             await _faults.HitAsync(FaultPoint.TransferBegin, pause.Token);
             if (_wasRunning)
@@ -175,7 +176,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 switchover.New.Pid,
                 ProcFs.StartTimeTicks(switchover.New.Pid),
                 switchover.NewFacts.Path,
-                _wasRunning));
+                _wasRunning,
+                switchover.NewFacts.Version.ToString(),
+                _started));
             await _faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
             await engine.PrepareAsync(switchover, cancellationToken);
         }
@@ -239,8 +242,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             return;
         }
 
-        var resumed = switchover.New.ExecuteAsync("cont", cancellationToken);
-        await resumed;
+        host.Mark(SwitchStep.Committing);
+        await switchover.New.ExecuteAsync("cont", cancellationToken);
         await watch.NewResumed.WaitAsync(cancellationToken);
     }
 

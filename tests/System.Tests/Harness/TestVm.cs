@@ -149,6 +149,9 @@ internal sealed class TestVm(TestHost host, string name)
         await Deadlines.EventuallyAsync(() => System.IO.Directory.Exists(Directory) ? $"{Directory} is still there\n{Logs()}" : null);
     }
 
+    public async Task<JsonElement[]> HistoryAsync() =>
+        [.. (await Host.CprSharpAsync("history", Name, "--json")).Expect(0).Document.GetProperty("updates").EnumerateArray()];
+
     /// <summary>What the VM's directory holds at this moment; it may go while it is read.</summary>
     public string Logs()
     {

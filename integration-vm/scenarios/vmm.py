@@ -1,0 +1,170 @@
+"""A guest of the virtual host's (L2), under QEMU with KVM and the NVMe disk passed through; for scenarios."""
+
+import contextlib
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+NVME = os.environ["CPRSHARP_NVME"]
+RESULTS = Path(os.environ["CPRSHARP_RESULTS"])
+
+
+class Failed(Exception):
+    """What the scenario is to prove is not so."""
+
+
+def require(true, otherwise):
+    if not true:
+        raise Failed(otherwise)
+    return true
+
+
+def oracle(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+class Qmp:
+    """QEMU's monitor: commands are answered in order, events are kept."""
+
+    def __init__(self, path, timeout=60):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(timeout)
+        self.socket.connect(str(path))
+        self.lines = self.socket.makefile("r")
+        self.events = []
+        self.read()   # the greeting
+        self("qmp_capabilities")
+
+    def read(self):
+        line = self.lines.readline()
+        require(line, "QEMU closed its monitor")
+        return json.loads(line)
+
+    def __call__(self, command, **arguments):
+        self.socket.sendall(json.dumps({"execute": command.replace("_", "-") if command != "qmp_capabilities" else command,
+                                        "arguments": arguments}).encode() + b"\n")
+        while True:
+            answer = self.read()
+            if "event" in answer:
+                self.events.append(answer)
+            elif "error" in answer:
+                raise Failed(f"{command}: {answer['error']['desc']}")
+            else:
+                return answer["return"]
+
+    def migrated(self):
+        """Waits for the end of a migration: its status and reason."""
+        while (state := self("query-migrate")).get("status") not in ("completed", "failed", "cancelled"):
+            time.sleep(0.05)
+        return state
+
+
+class Vmm:
+    """One QEMU. The guest's workload talks on its serial port (integration-vm/guest/workload)."""
+
+    def __init__(self, name, directory, binary, *options, vfio="", accelerator="kvm"):
+        self.name, self.directory = name, directory
+        self.log = RESULTS / f"{name}.log"
+        self.serial, self.monitor = directory / f"{name}.serial", directory / f"{name}.qmp"
+        append = f"{os.environ['CPRSHARP_GUEST_APPEND']} cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [binary, "-M", f"pc-q35-10.0,accel={accelerator},kernel-irqchip=split,memory-backend=ram", "-cpu", "host" if accelerator == "kvm" else "max",
+                 "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+                 "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
+                 "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
+                 "-object", "iommufd,id=iommufd0", "-device", f"vfio-pci,id=nvme,host={NVME},iommufd=iommufd0{vfio}",
+                 "-qmp", f"unix:{self.monitor},server=on,wait=off", "-serial", f"unix:{self.serial},server=on,wait=off", *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def wait_for(self, path):
+        deadline = time.monotonic() + 60
+        while not path.exists():
+            require(self.process.poll() is None, f"{self.name} ended with status {self.process.returncode}: {self.last_words()}")
+            require(time.monotonic() < deadline, f"{self.name} does not open {path.name}")
+            time.sleep(0.02)
+
+    def qmp(self):
+        self.wait_for(self.monitor)
+        return Qmp(self.monitor)
+
+    def last_words(self):
+        return " | ".join(self.log.read_text(errors="replace").splitlines()[-3:])
+
+    def ask(self, command, answer, seconds=120):
+        """Sends a command to the workload until it answers, since a guest that boots is deaf."""
+        self.wait_for(self.serial)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.serial))
+            end, data = time.monotonic() + seconds, b""
+            while time.monotonic() < end:
+                connection.sendall(f"{command}\n".encode())
+                again = time.monotonic() + 3
+                while (left := again - time.monotonic()) > 0 and select.select([connection], [], [], left)[0]:
+                    more = connection.recv(65536)
+                    require(more, f"{self.name} closed the guest's serial port: {self.last_words()}")
+                    data += more
+                    if found := re.search(rf"^CPRSHARP {answer}.*$", data.decode(errors="replace"), re.MULTILINE):
+                        return found
+        raise Failed(f"the guest does not answer '{command}'; it said: {data[-500:].decode(errors='replace')}")
+
+    def report(self):
+        """The workload's counters, after it was seen to tick, to write to its disk, and to find no error."""
+        first = counters(self.ask("report", r"t=\d.* clock_errors=\d+\r?$"))
+        for _ in range(60):
+            time.sleep(1)
+            last = counters(self.ask("report", r"t=\d.* clock_errors=\d+\r?$"))
+            if last["ticks"] > first["ticks"] and last["disk_seq"] > first["disk_seq"]:
+                break
+        else:
+            raise Failed(f"the guest stands still: {last}")
+        for errors in ("mem_errors", "disk_errors", "clock_errors"):
+            require(last[errors] == 0, f"the guest has found {errors}: {last}")
+        print(f"guest: {last}", flush=True)
+        return last
+
+    def power_off(self):
+        """Returns the number of the last block that the guest wrote."""
+        last = int(self.ask("sync", r"synced disk_seq=(\d+)")[1])
+        with contextlib.suppress(Failed):   # the port closes with QEMU
+            self.ask("poweroff", "poweroff", 10)
+        self.process.wait(60)
+        return last
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def counters(found):
+    return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", found[0])}
+
+
+def verify_disk(last):
+    """Gives the disk back to the virtual host and looks at what the guest wrote."""
+    oracle("vfio-bind", NVME, "nvme")
+    device = f"/dev/{next(Path('/sys/bus/pci/devices', NVME).glob('nvme/nvme*/nvme*n1')).name}"
+    with tempfile.NamedTemporaryFile() as copy:
+        oracle("dd", f"if={device}", f"of={copy.name}", "bs=1M", "count=16", "status=none")
+        verdict = subprocess.run([os.environ["CPRSHARP_VERIFY_DISK"], copy.name], stdout=subprocess.PIPE, text=True)
+    print(f"verify-disk: {verdict.stdout.strip()}", flush=True)
+    require(verdict.returncode == 0, "the disk is not whole")
+    require(f" highest_seq={last} " in verdict.stdout, f"the guest's last block was {last}")
+
+
+def run(scenario):
+    """Runs a scenario's body with a directory for sockets and ends this process with its verdict."""
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            scenario(Path(directory))
+        except (Failed, OSError, subprocess.SubprocessError) as e:
+            for log in sorted(RESULTS.glob("*.log")):
+                print(f"-- {log.name}", *log.read_text(errors="replace").splitlines()[-20:], sep="\n")
+            sys.exit(f"FAILED: {e}")
