@@ -44,6 +44,9 @@ public sealed class DescriptorSocket : IDisposable, IAsyncDisposable
         }
     }
 
+    /// <summary>The socket's descriptor, to hand to a child.</summary>
+    public SafeHandle SafeHandle => _socket.SafeHandle;
+
     /// <summary>Two connected stream sockets.</summary>
     public static (DescriptorSocket First, DescriptorSocket Second) CreatePair()
     {

@@ -12,6 +12,8 @@ internal static partial class LibC
     internal const int SOL_SOCKET = 1;
     internal const int SO_PEERCRED = 17;
     internal const int SO_PEERPIDFD = 77;
+    internal const int MSG_DONTWAIT = 0x40;
+    internal const int MSG_NOSIGNAL = 0x4000;
 
     /// <summary>sun_path has 108 bytes, one of them for the NUL.</summary>
     internal const int MaxSocketPathBytes = 107;
@@ -50,6 +52,12 @@ internal static partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int connect(SafeHandle socket, ReadOnlySpan<byte> address, int length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint recv(SafeHandle socket, Span<byte> buffer, nuint length, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint send(SafeHandle socket, ReadOnlySpan<byte> bytes, nuint length, int flags);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int socket(int domain, int type, int protocol);

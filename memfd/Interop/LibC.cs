@@ -10,6 +10,8 @@ internal static partial class LibC
     internal const int O_WRONLY = 1;
     internal const int O_RDWR = 2;
     internal const int O_CREAT = 0x40;
+    internal const int O_NOCTTY = 0x100;
+    internal const int O_NONBLOCK = 0x800;
     internal const int O_APPEND = 0x400;
     internal const int O_CLOEXEC = 0x80000;
     internal const int O_PATH = 0x200000;
@@ -41,6 +43,9 @@ internal static partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint read(SafeHandle fd, Span<byte> buffer, nuint count);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint write(SafeHandle fd, ReadOnlySpan<byte> bytes, nuint count);
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int fcntl(SafeHandle fd, int command, int argument);

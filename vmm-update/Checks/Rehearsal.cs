@@ -1,3 +1,4 @@
+using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Qemu;
@@ -18,10 +19,11 @@ internal static class Rehearsal
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(Deadline);
         using var scratch = ScratchDirectory.Create();
-        var descriptors = host.CreateRehearsalDescriptors(scratch.Directory);
+        IReadOnlyList<InheritedDescriptor> descriptors = [];
         Vmm? vmm = null;
         try
         {
+            descriptors = host.CreateRehearsalDescriptors(scratch.Directory);
             var start = new VmmStart(1, target.Path, [.. host.TargetArguments(target), "-S", "-incoming", "defer"], descriptors) { Detached = true };
             vmm = VmmLauncher.Start(start, scratch.Directory);
             await vmm.ConnectAsync(deadline.Token);
@@ -36,6 +38,10 @@ internal static class Rehearsal
                     "rehearsal", target.Path, $"does not start on this VM's command line: {e.Message}",
                     "change the VM's command line or choose another binary"),
             ];
+        }
+        catch (UpdateException e)
+        {
+            return [Finding.Fail(e.Code, target.Path, e.Message, e.Fix)];
         }
         catch (QmpException e)
         {

@@ -32,7 +32,7 @@ internal sealed class AdoptCommand(CliContext cli)
             var logger = loggers.CreateLogger("cprsharp");
             var supervisor = qmp is null
                 ? await Recovery.TakeOverAsync(directory, logger, cancellationToken)
-                : await Adoption.AdoptAsync(directory, qmp, cancellationToken);
+                : await Adoption.AdoptAsync(directory, qmp, logger, cancellationToken);
             SupervisorLog.TakenOver(logger, name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
             return await new SupervisorRun(directory, services.GetRequiredService<IOptions<UpdateOptions>>().Value, loggers)
                 .ServeAsync(supervisor, () => ready?.Ready());

@@ -84,7 +84,7 @@ internal sealed class RunCommand(CliContext cli)
         VmSupervisor supervisor;
         try
         {
-            supervisor = await VmSupervisor.StartAsync(directory, facts, spec, detached, cancellationToken);
+            supervisor = await VmSupervisor.StartAsync(directory, facts, spec, detached, loggers.CreateLogger("cprsharp"), cancellationToken);
         }
         catch (Exception e)
         {

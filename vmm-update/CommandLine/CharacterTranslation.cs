@@ -125,6 +125,11 @@ internal static class CharacterTranslation
             case "stdio":
                 Terminal(draft, id);
                 break;
+            case "pty" when ConsoleUse.IsPlain(draft, id):
+                OptionString inner = OptionString.Parse("socket", "backend").With("id", id);
+                foreach (string key in (string[])["mux", "logfile", "logappend"])
+                    inner = chardev[key] is { } value ? inner.With(key, value) : inner;
+                return Console(draft, inner, id, new TerminalAddress(chardev["path"]), wait: false);
             case "pty":
                 draft.Warn("chardev-pty", id, "every VMM makes a new pseudoterminal: its path changes and who has the old one open sees it hang up",
                     "use a listening socket: -chardev socket,path=PATH,server=on,wait=off");
@@ -158,6 +163,11 @@ internal static class CharacterTranslation
     private static (OptionString First, OptionString Target) Listener(SpecDraft draft, OptionString chardev, string id)
     {
         bool wait = chardev.GetSwitch("wait") != false;
+        if (!chardev.Has("fd") && !chardev.Has("tls-creds") && chardev.GetSwitch("websocket") != true && chardev.GetSwitch("tn3270") != true
+            && ConsoleUse.IsPlain(draft, id))
+        {
+            return Console(draft, chardev.Without(AddressKeys), id, Address(chardev, id), wait);
+        }
         OptionString held = chardev;
         if (!chardev.Has("fd"))
         {
@@ -170,6 +180,20 @@ internal static class CharacterTranslation
         held = held.With("server", true).With("wait", wait);
         draft.Warn("chardev-listener", id, "clients connect to one address for the VM's life; a client that is connected during an update has to connect again", "");
         return (held, wait ? held.With("wait", false) : held);
+    }
+
+    private static (OptionString First, OptionString Target) Console(SpecDraft draft, OptionString socket, string id, EndpointAddress address, bool wait)
+    {
+        int number = draft.TakeNumber();
+        bool multiplexed = socket.GetSwitch("mux") == true;
+        draft.Descriptors.Add(new ConsoleDescriptor(
+            number, multiplexed ? $"{id}-base" : id, address, wait, socket.GetSwitch("telnet") == true, ConsoleUse.IsMonitor(draft, id) && !multiplexed));
+        draft.Change($"The clients of {id} are served by the supervisor.");
+        draft.Pass("chardev-served", id, "its client stays connected over an update");
+        if (multiplexed)
+            draft.Warn("chardev-mux", id, "after an update input goes to the first of the devices that share it, whichever Ctrl-a c had chosen", "");
+        OptionString inner = socket.With("fd", number).With("server", true).With("wait", false);
+        return (inner, inner);
     }
 
     private static void Terminal(SpecDraft draft, string id)

@@ -8,7 +8,7 @@ internal static class NetworkTranslation
     public static void Apply(SpecDraft draft)
     {
         int unnamed = 0;
-        draft.Rewrite(option => option.Name.IsOneOf("netdev", "nic", "net") ? [Translate(draft, option, ref unnamed)] : [option]);
+        draft.Rewrite(option => option.Name.IsOneOf("netdev", "nic", "net") ? [TapTranslation.Hold(draft, option) ?? Translate(draft, option, ref unnamed)] : [option]);
         if (!draft.HasOption("nodefaults") && !draft.Named("netdev", "nic", "net").Any())
             WarnAboutUserNetwork(draft, "default network");
     }
@@ -90,12 +90,7 @@ internal static class NetworkTranslation
 
     private static void Tap(TranslationNotes notes, OptionString tap, string id)
     {
-        bool vhost = tap.GetSwitch("vhost") == true || tap.GetSwitch("vhostforce") == true || tap.Has("vhostfd") || tap.Has("vhostfds");
-        if (vhost)
-        {
-            notes.Fail("vhost", id, "the kernel's vhost worker is bound to the memory of one process; QEMU cannot hand it over",
-                "turn vhost off (vhost=off, without vhostfd)");
-        }
+        TapTranslation.Vhost(notes, tap, id);
         if (tap.Has("fd") || tap.Has("fds"))
         {
             notes.Warn("tap-shared", id, "both VMMs have the tap device while an update runs: a packet that arrives in that time can be lost", "");

@@ -52,6 +52,9 @@ internal sealed class SpecDraft : TranslationNotes
         return _nextNumber++;
     }
 
+    /// <summary>A descriptor of the caller's that is not handed on as it is.</summary>
+    public void TakeInherited(int number) => _inherited.Remove(number);
+
     public VmSpec ToSpec() => new()
     {
         MachineType = MachineType,

@@ -61,6 +61,8 @@ public sealed record SpecFinding(string Id, FindingSeverity Severity, string Obj
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "kind")]
 [JsonDerivedType(typeof(GuestRamDescriptor), "guest-ram")]
 [JsonDerivedType(typeof(ListenerDescriptor), "listener")]
+[JsonDerivedType(typeof(ConsoleDescriptor), "console")]
+[JsonDerivedType(typeof(TapDescriptor), "tap")]
 public abstract record HeldDescriptor(int Number);
 
 /// <summary>A memfd that is guest RAM.</summary>
@@ -76,11 +78,55 @@ public sealed record GuestRamDescriptor(int Number, string Id, long Size, long? 
 /// <param name="Address">Where it listens.</param>
 public sealed record ListenerDescriptor(int Number, string Chardev, EndpointAddress Address) : HeldDescriptor(Number);
 
+/// <summary>A character device whose clients the supervisor serves for the VM's life. What a VMM gets is a listening socket without a
+/// name, to which nobody can connect: the supervisor hands it each client's connection over QMP (<c>add_client</c>).</summary>
+/// <param name="Number">Number of that socket in the child.</param>
+/// <param name="Chardev">Id of the character device; of the lower one where several devices share it.</param>
+/// <param name="Address">Where clients come in.</param>
+/// <param name="Wait">Whether the guest may not start before the first client has come (<c>wait=on</c>).</param>
+/// <param name="Telnet">Whether the VMM speaks telnet on it.</param>
+/// <param name="Monitor">Whether it is a human monitor and nothing else.</param>
+public sealed record ConsoleDescriptor(
+    int Number, string Chardev, EndpointAddress Address, bool Wait = false, bool Telnet = false, bool Monitor = false) : HeldDescriptor(Number);
+
+/// <summary>A queue of a tap device. The VMM that has the guest has it at <paramref name="Number"/>. One that is being prepared has there a
+/// tap device on which nothing happens, and this queue at <paramref name="Spare"/>: what QEMU does to its tap when it starts (no header, no
+/// offloads, queues detached, a first frame read) would break the network of the guest that still runs.</summary>
+/// <param name="Number">Number in the child.</param>
+/// <param name="Spare">Another number, for a VMM that is being prepared.</param>
+/// <param name="Netdev">Id of the network backend; its queues follow each other.</param>
+/// <param name="Source">Where the queue comes from.</param>
+public sealed record TapDescriptor(int Number, int Spare, string Netdev, TapSource Source) : HeldDescriptor(Number);
+
+/// <summary>Where a tap queue comes from.</summary>
+[JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]
+[JsonDerivedType(typeof(TapInterface), "interface")]
+[JsonDerivedType(typeof(TapHelper), "helper")]
+[JsonDerivedType(typeof(TapInherited), "inherited")]
+public abstract record TapSource;
+
+/// <summary>The supervisor opens it.</summary>
+/// <param name="Name">Name of the device; empty for one that the kernel chooses.</param>
+/// <param name="Script">Program that is run with the device's name once it is there; <see langword="null"/> for none.</param>
+/// <param name="DownScript">Program that is run with it when the guest has ended; <see langword="null"/> for none.</param>
+/// <param name="VnetHeader">Whether frames carry virtio-net headers.</param>
+/// <param name="MultiQueue">Whether it is one of several queues.</param>
+public sealed record TapInterface(string Name, string? Script, string? DownScript, bool VnetHeader, bool MultiQueue) : TapSource;
+
+/// <summary>A privileged helper opens it and attaches it to a bridge.</summary>
+/// <param name="Helper">The program, or a command of the shell; <see langword="null"/> for QEMU's own.</param>
+/// <param name="Bridge">The bridge.</param>
+public sealed record TapHelper(string? Helper, string Bridge) : TapSource;
+
+/// <summary>The supervisor's caller opened it.</summary>
+public sealed record TapInherited : TapSource;
+
 /// <summary>Where a socket listens or connects to.</summary>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]
 [JsonDerivedType(typeof(UnixAddress), "unix")]
 [JsonDerivedType(typeof(TcpAddress), "tcp")]
 [JsonDerivedType(typeof(DescriptorAddress), "descriptor")]
+[JsonDerivedType(typeof(TerminalAddress), "terminal")]
 public abstract record EndpointAddress;
 
 /// <summary>A Unix socket.</summary>
@@ -100,6 +146,10 @@ public sealed record TcpAddress(string Host, string Port, int? To = null, bool? 
 /// <summary>A socket that the caller of the supervisor opened.</summary>
 /// <param name="Number">Its descriptor number in the supervisor.</param>
 public sealed record DescriptorAddress(int Number) : EndpointAddress;
+
+/// <summary>A pseudoterminal, which gets its name from the kernel.</summary>
+/// <param name="Link">A symbolic link to it, or <see langword="null"/>.</param>
+public sealed record TerminalAddress(string? Link) : EndpointAddress;
 
 /// <summary>A QMP socket that the supervisor serves in QEMU's place.</summary>
 /// <param name="Id">Id of the monitor (or its character device) on the user's command line.</param>

@@ -6,6 +6,7 @@ using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Update;
+using Microsoft.Extensions.Logging;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
@@ -15,7 +16,7 @@ internal static class Adoption
     private static readonly TimeSpan GreetingDeadline = TimeSpan.FromSeconds(5);
 
     /// <exception cref="UpdateException">It cannot be reached, or its command line cannot be read.</exception>
-    public static async Task<VmSupervisor> AdoptAsync(VmDirectory directory, string qmpPath, CancellationToken cancellationToken)
+    public static async Task<VmSupervisor> AdoptAsync(VmDirectory directory, string qmpPath, ILogger logger, CancellationToken cancellationToken)
     {
         if (File.Exists(directory.Record))
         {
@@ -51,7 +52,7 @@ internal static class Adoption
                 Detached = true,
                 WorkingDirectory = workingDirectory,
             };
-            return VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeListeners(spec, pidFd), vmm);
+            return VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeListeners(spec, pidFd), vmm, logger);
         }
         catch (CommandLineException e)
         {

@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Win32.SafeHandles;
 using GuestMemfd = CprSharp.Memfd.Memfd;
@@ -14,6 +15,7 @@ internal sealed class HeldDescriptors : IDisposable
 {
     private readonly List<InheritedDescriptor> _descriptors;
     private readonly List<Socket> _sockets;
+    private readonly List<(TapDescriptor Wanted, SafeFileHandle Queue)> _taps = [];
 
     private HeldDescriptors(List<InheritedDescriptor> descriptors, List<Socket> sockets)
     {
@@ -21,18 +23,26 @@ internal sealed class HeldDescriptors : IDisposable
         _sockets = sockets;
     }
 
-    public IReadOnlyList<InheritedDescriptor> All => _descriptors;
+    /// <summary>For the VMM that starts the guest.</summary>
+    public IReadOnlyList<InheritedDescriptor> All => [.. _descriptors, .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Number))];
+
+    /// <summary>For a VMM that is being prepared, beside the stand-ins for the taps.</summary>
+    public IReadOnlyList<InheritedDescriptor> Prepared => [.. _descriptors, .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Spare))];
+
+    public IReadOnlyList<(TapDescriptor Wanted, SafeFileHandle Queue)> Taps => _taps;
 
     /// <summary>Makes what the spec asks for.</summary>
-    public static HeldDescriptors Create(VmSpec spec)
+    public static HeldDescriptors Create(VmSpec spec, VmDirectory directory, string binary)
     {
         var held = new HeldDescriptors([], []);
         try
         {
             foreach (var wanted in spec.Descriptors)
-                held.Add(wanted, listen: true);
+                held.Add(wanted, listen: true, directory.Path);
             foreach (var number in spec.InheritedDescriptors)
                 held._descriptors.Add(new InheritedDescriptor(Duplicate(number), number));
+            foreach (var netdev in spec.Descriptors.OfType<TapDescriptor>().GroupBy(t => t.Netdev))
+                held._taps.AddRange(netdev.Zip(TapOpener.Open([.. netdev], Duplicate, binary)));
             return held;
         }
         catch
@@ -46,9 +56,24 @@ internal sealed class HeldDescriptors : IDisposable
     public static HeldDescriptors TakeFrom(VmSpec spec, PidFd vmm)
     {
         var held = new HeldDescriptors([], []);
-        foreach (var number in spec.Descriptors.Select(d => d.Number).Concat(spec.InheritedDescriptors))
+        foreach (var number in spec.Descriptors.Where(d => d is not TapDescriptor).Select(d => d.Number).Concat(spec.InheritedDescriptors))
             held._descriptors.Add(new InheritedDescriptor(vmm.GetDescriptor(number), number));
+        foreach (var tap in spec.Descriptors.OfType<TapDescriptor>())
+            held._taps.Add((tap, Real(vmm, tap)));
         return held;
+
+        // The VMM that started the guest has it at one number only.
+        static SafeFileHandle Real(PidFd vmm, TapDescriptor tap)
+        {
+            try
+            {
+                return vmm.GetDescriptor(tap.Spare);
+            }
+            catch (SyscallException e) when (e.Errno == Errno.EBADF)
+            {
+                return vmm.GetDescriptor(tap.Number);
+            }
+        }
     }
 
     /// <summary>Takes duplicates of the listening sockets of a VMM that made them itself, and of the descriptors it was started with.</summary>
@@ -78,7 +103,7 @@ internal sealed class HeldDescriptors : IDisposable
             held.Add(
                 wanted is GuestRamDescriptor ram ? ram with { HugePageSize = null } : wanted,
                 listen: false,
-                Path.Combine(scratch.Path, string.Create(CultureInfo.InvariantCulture, $"listener-{wanted.Number}")));
+                scratch.Path);
         }
 
         foreach (var number in spec.InheritedDescriptors)
@@ -86,7 +111,7 @@ internal sealed class HeldDescriptors : IDisposable
         return held;
     }
 
-    public void AddRam(GuestRamDescriptor ram) => Add(ram, listen: true);
+    public void AddRam(GuestRamDescriptor ram) => Add(ram, listen: true, "");
 
     public void Dispose()
     {
@@ -94,9 +119,11 @@ internal sealed class HeldDescriptors : IDisposable
             descriptor.Handle.Dispose();
         foreach (var socket in _sockets)
             socket.Dispose();
+        foreach (var (_, queue) in _taps)
+            queue.Dispose();
     }
 
-    private void Add(HeldDescriptor wanted, bool listen, string? standIn = null)
+    private void Add(HeldDescriptor wanted, bool listen, string directory)
     {
         switch (wanted)
         {
@@ -105,11 +132,27 @@ internal sealed class HeldDescriptors : IDisposable
                 _descriptors.Add(new InheritedDescriptor(memfd, ram.Number));
                 break;
             case ListenerDescriptor listener:
-                var socket = listen ? Listen(listener.Address) : UnixSocket.Listen(standIn!, 1);
-                _sockets.Add(socket);
-                _descriptors.Add(new InheritedDescriptor(socket.SafeHandle, listener.Number));
+                Hold(listen ? Listen(listener.Address) : Nameless(directory, listener.Number), listener.Number);
+                break;
+            case ConsoleDescriptor console:
+                Hold(Nameless(directory, console.Number), console.Number);
                 break;
         }
+    }
+
+    private void Hold(Socket socket, int number)
+    {
+        _sockets.Add(socket);
+        _descriptors.Add(new InheritedDescriptor(socket.SafeHandle, number));
+    }
+
+    /// <summary>A listening socket to which nobody can connect.</summary>
+    private static Socket Nameless(string directory, int number)
+    {
+        var path = Path.Combine(directory, string.Create(CultureInfo.InvariantCulture, $"listener-{number}"));
+        var socket = UnixSocket.Listen(path, 1);
+        File.Delete(path);
+        return socket;
     }
 
     internal static Socket Listen(EndpointAddress address)

@@ -71,7 +71,12 @@ internal sealed class QmpFront : IAsyncDisposable
             return reply;
 
         await _edits.NoteAsync(command.Name, command.Arguments(), vmm, cancellationToken);
-        return command.Name == "query-commands" ? WithOwnCommands(reply) : reply;
+        return command.Name switch
+        {
+            "query-commands" => WithOwnCommands(reply),
+            "query-chardev" => WithServedConsoles(reply),
+            _ => reply,
+        };
     }
 
     private async ValueTask<QmpReply> OwnAsync(QmpServerCommand command, CancellationToken cancellationToken)
@@ -177,6 +182,22 @@ internal sealed class QmpFront : IAsyncDisposable
         foreach (var name in QmpNames.Commands)
             commands.Add((JsonNode)new JsonObject { ["name"] = name });
         return QmpReply.Success(commands);
+    }
+
+    /// <summary>Where a console's clients come in, instead of what its VMM sees of it.</summary>
+    private QmpReply WithServedConsoles(QmpReply reply)
+    {
+        var names = _supervisor.Consoles.Names;
+        if (names.Count == 0)
+            return reply;
+        var all = JsonArray.Create(reply.ReturnValue())!;
+        foreach (var chardev in all.OfType<JsonObject>())
+        {
+            if (names.TryGetValue(chardev["label"]?.GetValue<string>() ?? "", out var name))
+                chardev["filename"] = name;
+        }
+
+        return QmpReply.Success(all);
     }
 
     private static QmpReply Reply<T>(T value, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type) =>

@@ -1,6 +1,8 @@
 using CprSharp.Memfd;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
@@ -33,7 +35,7 @@ internal static class Recovery
                 directory, directory.MonitorSocket(journal.NewGeneration), journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
         var choice = journal is null
             ? recorded is null ? null : new Choice(recorded, UpdateOutcome.Updated, "")
-            : await ChooseAsync(recorded, other, journal, SwitchMark.Read(directory), deadline.Token);
+            : await ChooseAsync(recorded, other, journal, record.Spec, SwitchMark.Read(directory), deadline.Token);
         foreach (var leftover in new[] { recorded, other }.Where(v => v is not null && v != choice?.Vmm))
         {
             await leftover!.KillAsync();
@@ -68,7 +70,7 @@ internal static class Recovery
             await MigrationSettings.ResetAsync(choice.Vmm, deadline.Token);
         }
 
-        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, choice.Vmm.PidFd), choice.Vmm);
+        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, choice.Vmm.PidFd), choice.Vmm, logger);
         if (report is not null)
         {
             SupervisorLog.Recovered(logger, choice.Story);
@@ -85,7 +87,7 @@ internal static class Recovery
         return supervisor;
     }
 
-    private static async Task<Choice?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal journal, SwitchStep step, CancellationToken cancellationToken)
+    private static async Task<Choice?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal journal, VmSpec spec, SwitchStep step, CancellationToken cancellationToken)
     {
         // No 'fresh' and no 'old' beside it: the record names the new VMM already, and only the journal's end was missing.
         if (fresh is null && old?.Generation == journal.NewGeneration)
@@ -130,6 +132,7 @@ internal static class Recovery
 
         if (freshState != "paused")
             return null;
+        await Task.Run(() => TapStandIns.Exchange(fresh!.PidFd, spec), cancellationToken);
 
         if (journal.WasRunning)
             await fresh!.ExecuteAsync("cont", cancellationToken);

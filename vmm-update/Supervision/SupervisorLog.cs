@@ -21,6 +21,9 @@ internal static partial class SupervisorLog
     [LoggerMessage(Level = LogLevel.Error, Message = "{File} could not be written")]
     public static partial void HistoryNotWritten(ILogger logger, string file, Exception exception);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "waiting for a client on each of: {Consoles}")]
+    public static partial void AwaitsClients(ILogger logger, string consoles);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "VM {Name} ended: {Status}")]
     public static partial void Ended(ILogger logger, string name, string status);
 

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Hosting;
+using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.Logging;
@@ -22,6 +23,7 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
     {
         await using var owned = supervisor;
         var spec = supervisor.Record.Spec;
+        var tapNames = supervisor.TapNames;
         using var updates = new UpdateService(supervisor, options, loggers.CreateLogger<UpdateOrchestrator>());
         await using var front = new QmpFront(supervisor, updates, _logger);
         front.Listen(UnixSocket.Listen(directory.QmpSocket, 16, UnixFileMode.UserRead | UnixFileMode.UserWrite));
@@ -35,6 +37,7 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
 
         var status = await GuestEndAsync(supervisor, updates);
         SupervisorLog.Ended(_logger, directory.Name, status.ToString());
+        TapOpener.TakeDown(spec, tapNames);
         RemovePaths(spec);
         supervisor.RemoveDirectory();
         return status.Code ?? 128 + status.Signal ?? ExitStatusUnknown;

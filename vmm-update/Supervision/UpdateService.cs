@@ -78,6 +78,7 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
         }
         finally
         {
+            supervisor.Consoles.EndUpdate();
             lock (_lock)
             {
                 _running = null;

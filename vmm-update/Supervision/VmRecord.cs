@@ -8,7 +8,8 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// <summary>What runs and how it is started again; in <c>vm.json</c> of the VM's directory.</summary>
 internal sealed record VmRecord
 {
-    public const int CurrentSchema = 1;
+    /// <summary>2: consoles that the supervisor serves.</summary>
+    public const int CurrentSchema = 2;
 
     public int Schema { get; init; } = CurrentSchema;
 

@@ -4,11 +4,14 @@ using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Consoles;
 using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
+using Microsoft.Extensions.Logging;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
@@ -20,12 +23,14 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly ConcurrentDictionary<string, QemuBinary> _facts = new(StringComparer.Ordinal);
     private readonly Lock _recordLock = new();
     private readonly Lock _saving = new();
+    private TapStandIns? _standIns;
     private SwitchMark? _mark;
     private bool _ended;
     private VmRecord _record;
 
-    private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm current)
+    private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, ConsoleHub consoles, Vmm current)
     {
+        Consoles = consoles;
         Directory = directory;
         _record = record;
         _held = held;
@@ -48,25 +53,42 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public ClientGate Gate => _gate;
 
+    public ConsoleHub Consoles { get; }
+
     /// <summary>Raised after the guest has moved to another VMM.</summary>
     public event Action<Vmm>? Switched;
 
     public IReadOnlyList<InheritedDescriptor> HeldDescriptors => _held.All;
+
+    /// <summary>Names of the tap devices by descriptor number.</summary>
+    public IReadOnlyDictionary<int, string> TapNames => _held.Taps.ToDictionary(t => t.Wanted.Number, t => TapDevice.NameOf(t.Queue));
 
     public IReadOnlyList<Finding> SpecFindings =>
         [.. Record.Spec.Findings.Select(f => new Finding(f.Id, (Severity)f.Severity, f.Object, f.Evidence, f.Fix))];
 
     /// <summary>Starts a VM: makes its memory and listeners, then its first VMM.</summary>
     public static async Task<VmSupervisor> StartAsync(
-        VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, CancellationToken cancellationToken)
+        VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, ILogger logger, CancellationToken cancellationToken)
     {
-        var held = Supervision.HeldDescriptors.Create(spec);
+        var held = Supervision.HeldDescriptors.Create(spec, directory, facts.Path);
+        ConsoleHub? consoles = null;
         Vmm? vmm = null;
         try
         {
-            var start = new VmmStart(1, facts.Path, spec.RenderFirstStart(), held.All) { Detached = detached, LogToFile = detached };
+            consoles = ConsoleHub.Open(spec);
+            var arguments = spec.RenderFirstStart();
+
+            // Where consoles wait for a client, the guest does not run before they have it.
+            var waits = spec.Descriptors.OfType<ConsoleDescriptor>().Any(c => c.Wait) && !arguments.Contains("-S");
+            if (consoles.AwaitsClients)
+                SupervisorLog.AwaitsClients(logger, string.Join(", ", consoles.Names.Values));
+            await consoles.ClientsAsync(cancellationToken);
+            var start = new VmmStart(1, facts.Path, waits ? [.. arguments, "-S"] : arguments, held.All) { Detached = detached, LogToFile = detached };
             vmm = VmmLauncher.Start(start, directory);
             await vmm.ConnectAsync(cancellationToken);
+            await consoles.ServeAsync(vmm, logger);
+            if (waits)
+                await vmm.ExecuteAsync("cont", cancellationToken);
             var record = new VmRecord
             {
                 Name = directory.Name,
@@ -81,7 +103,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
                 Detached = detached,
                 WorkingDirectory = Environment.CurrentDirectory,
             };
-            var supervisor = new VmSupervisor(directory, record, held, vmm);
+            var supervisor = new VmSupervisor(directory, record, held, consoles, vmm);
             supervisor._facts[Identity(facts.Path)] = facts;
             supervisor.SaveRecord();
             return supervisor;
@@ -94,29 +116,35 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
                 await vmm.DisposeAsync();
             }
 
+            if (consoles is not null)
+                await consoles.DisposeAsync();
             held.Dispose();
             throw;
         }
     }
 
     /// <summary>Takes over a VMM that is already running.</summary>
-    public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm vmm)
+    public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm vmm, ILogger logger)
     {
-        var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, vmm);
+        var consoles = ConsoleHub.Open(record.Spec);
+        var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, consoles, vmm);
         supervisor.SaveRecord();
+        _ = consoles.ServeAsync(vmm, logger);
         return supervisor;
     }
 
     public IReadOnlyList<string> TargetArguments(QemuBinary binary) => Record.Spec.RenderTarget(binary.ToFacts());
 
     public IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch) =>
-        Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All;
+        [.. Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All, .. TapStandIns.Create(_held.Taps).Descriptors];
 
     public Vmm StartVmm(int generation, QemuBinary binary, EngineStart engine)
     {
         var record = Record;
         string[] arguments = [.. TargetArguments(binary), "-S", .. engine.Arguments];
-        InheritedDescriptor[] descriptors = [.. HeldDescriptors, .. engine.Descriptors];
+        _standIns?.Dispose();
+        _standIns = TapStandIns.Create(_held.Taps);
+        InheritedDescriptor[] descriptors = [.. _held.Prepared, .. _standIns.Descriptors, .. engine.Descriptors];
         var start = new VmmStart(generation, binary.Path, arguments, descriptors)
         {
             Detached = record.Detached,
@@ -131,16 +159,39 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken) =>
         ProcessMatcher.MatchAsync(Current, fresh, cancellationToken);
 
-    public Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken) => _gate.HoldChangesAsync(cancellationToken);
+    public async Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken)
+    {
+        var changes = await _gate.HoldChangesAsync(cancellationToken);
+        return new ChangesHold(changes, Consoles.HoldCommands());
+    }
 
-    public void HoldClients() => _gate.HoldAll();
+    public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, Record.Spec, cancellationToken);
 
-    public void ReleaseClients() => _gate.ReleaseAll();
+    public async Task HandOverNetworkAsync(Vmm fresh, CancellationToken cancellationToken)
+    {
+        if (_held.Taps.Count == 0)
+            return;
+        await Task.Run(() => TapStandIns.Exchange(fresh.PidFd, Record.Spec), cancellationToken);
+        _standIns?.Wake();
+    }
+
+    public void HoldClients()
+    {
+        _gate.HoldAll();
+        Consoles.Hold();
+    }
+
+    public void ReleaseClients()
+    {
+        _gate.ReleaseAll();
+        Consoles.Release();
+    }
 
     public void Switch(Vmm fresh)
     {
         var before = Current;
         Current = fresh;
+        Consoles.Switch(before, fresh);
         UpdateRecord(r => r with
         {
             PreviousBinary = before.Binary,
@@ -243,7 +294,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        await Consoles.DisposeAsync();
         await Current.DisposeAsync();
+        _standIns?.Dispose();
         _mark?.Dispose();
         _held.Dispose();
     }
@@ -253,5 +306,14 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     {
         var file = new FileInfo(path);
         return file.Exists ? $"{path}|{file.Length}|{file.LastWriteTimeUtc.Ticks}" : path;
+    }
+
+    private sealed class ChangesHold(IDisposable changes, IDisposable commands) : IDisposable
+    {
+        public void Dispose()
+        {
+            changes.Dispose();
+            commands.Dispose();
+        }
     }
 }

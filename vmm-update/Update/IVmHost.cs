@@ -33,10 +33,16 @@ internal interface IVmHost
     /// <summary>Gives the new VMM the scheduling, CPU affinity, limits and cgroup of the current one, as they are now.</summary>
     Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken);
 
+    /// <summary>Connects the consoles' clients to the new VMM, too.</summary>
+    Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken);
+
+    /// <summary>Gives the new VMM, which has loaded the guest and does not run it yet, the tap devices.</summary>
+    Task HandOverNetworkAsync(Vmm fresh, CancellationToken cancellationToken);
+
     /// <summary>Holds back clients' commands that could change the machine, until disposed. Queries go on.</summary>
     Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken);
 
-    /// <summary>Holds back all clients' commands and the events of the switch-over, until <see cref="ReleaseClients"/>.</summary>
+    /// <summary>Holds back all clients' commands, consoles' bytes and the events of the switch-over, until <see cref="ReleaseClients"/>.</summary>
     void HoldClients();
 
     /// <summary>Lets clients go on, on <see cref="Current"/>.</summary>

@@ -202,6 +202,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         if (_findings.Find(f => f.Severity == Severity.Fail) is { } blocker)
             throw new UpdateException(blocker.Id, $"{blocker.Object}: {blocker.Evidence}", blocker.Fix) { IsRefusal = true };
         _findings.AddRange(await host.MatchProcessAsync(switchover.New, cancellationToken));
+        await host.PrepareConsolesAsync(switchover.New, cancellationToken);
         await _faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
     }
 
@@ -235,6 +236,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
     private async Task CommitAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
     {
+        await host.HandOverNetworkAsync(switchover.New, cancellationToken);
         if (!_wasRunning)
         {
             if (await switchover.New.QueryRunStateAsync(cancellationToken) is var state && state != "paused")

@@ -7,11 +7,11 @@
 #include "workload.h"
 
 /* A helper of the guest's /bin answers on the console by itself: nothing here waits for it. */
-static void run_helper(const char *program)
+static void run_helper(const char *program, const char *argument)
 {
     pid_t child = fork();
     if (child == 0) {
-        execl(program, program, (char *)NULL);
+        execl(program, program, argument, (char *)NULL);
         _exit(127);
     }
     if (child < 0)
@@ -56,9 +56,11 @@ void command_run(char *line)
     } else if (strcmp(line, "cpus") == 0)
         size_of_machine();
     else if (strcmp(line, "online") == 0)
-        run_helper("/bin/online");
+        run_helper("/bin/online", NULL);
     else if (strcmp(line, "net") == 0)
-        run_helper("/bin/net");
+        run_helper("/bin/net", argument);
+    else if (strcmp(line, "streams") == 0)
+        run_helper("/bin/streams", argument);
     else if (strcmp(line, "poweroff") == 0)
         power_off();
     else

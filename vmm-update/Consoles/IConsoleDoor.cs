@@ -1,0 +1,119 @@
+using System.Net.Sockets;
+using CprSharp.Memfd;
+using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Supervision;
+
+namespace CprSharp.VmmUpdate.Consoles;
+
+/// <summary>Where a console's clients come in, one after the other, for the VM's life.</summary>
+internal interface IConsoleDoor : IDisposable
+{
+    /// <summary>Its name as QEMU writes it in <c>query-chardev</c>.</summary>
+    string Name { get; }
+
+    /// <summary>Whether nothing announces a client, so that it has to be looked for now and then.</summary>
+    bool IsSilent { get; }
+
+    /// <summary>Waits for clients with this set.</summary>
+    void Watch(PollSet set);
+
+    /// <summary>The next client; null when there is none.</summary>
+    IConsoleClient? TryAccept(PollSet set);
+
+    static IConsoleDoor Open(EndpointAddress address) => address switch
+    {
+        TerminalAddress terminal => TerminalDoor.Open(terminal.Link),
+        _ => new SocketDoor(HeldDescriptors.Listen(address), address),
+    };
+}
+
+/// <summary>A listening socket; its name goes with it.</summary>
+internal sealed class SocketDoor : IConsoleDoor
+{
+    private readonly Socket _listener;
+    private readonly EndpointAddress _address;
+
+    public SocketDoor(Socket listener, EndpointAddress address)
+    {
+        _listener = listener;
+        _listener.Blocking = false;
+        _address = address;
+    }
+
+    public string Name => _address switch
+    {
+        UnixAddress unix => $"unix:{unix.Path}{(unix.Abstract ? ",abstract=on" : "")},server=on",
+        _ => $"tcp:{_listener.LocalEndPoint},server=on",
+    };
+
+    public bool IsSilent => false;
+
+    public void Watch(PollSet set) => set.Add(_listener.SafeHandle, Readiness.Readable);
+
+    public IConsoleClient? TryAccept(PollSet set)
+    {
+        if ((set.Of(_listener.SafeHandle) & Readiness.Readable) == 0)
+            return null;
+        try
+        {
+            var socket = _listener.Accept();
+            if (socket.AddressFamily != AddressFamily.Unix)
+                socket.NoDelay = true;
+            return new SocketClient(socket);
+        }
+        catch (SocketException)
+        {
+            return null; // it went away before it was accepted
+        }
+    }
+
+    public void Dispose()
+    {
+        _listener.Dispose();
+        if (_address is UnixAddress { Abstract: false } unix)
+            File.Delete(unix.Path);
+    }
+}
+
+/// <summary>A pseudoterminal. Whether somebody has it open, the kernel announces to nobody; QEMU looks every second, too.</summary>
+internal sealed class TerminalDoor : IConsoleDoor
+{
+    private readonly Pseudoterminal _terminal;
+    private readonly string? _link;
+
+    private TerminalDoor(Pseudoterminal terminal, string? link)
+    {
+        _terminal = terminal;
+        _link = link;
+    }
+
+    public static TerminalDoor Open(string? link)
+    {
+        var terminal = Pseudoterminal.Open();
+        if (link is not null)
+        {
+            File.Delete(link);
+            File.CreateSymbolicLink(link, terminal.Path);
+        }
+
+        return new TerminalDoor(terminal, link);
+    }
+
+    public string Name => $"pty:{_terminal.Path}";
+
+    public bool IsSilent => true;
+
+    public void Watch(PollSet set)
+    {
+        // It would report its hang-up without end.
+    }
+
+    public IConsoleClient? TryAccept(PollSet set) => PollSet.HasHungUp(_terminal.Master) ? null : new TerminalClient(_terminal);
+
+    public void Dispose()
+    {
+        _terminal.Dispose();
+        if (_link is not null)
+            File.Delete(_link);
+    }
+}

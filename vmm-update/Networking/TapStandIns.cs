@@ -1,0 +1,64 @@
+using CprSharp.Memfd;
+using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Update;
+using Microsoft.Win32.SafeHandles;
+
+namespace CprSharp.VmmUpdate.Networking;
+
+/// <summary>Tap devices on which nothing happens, for a VMM that is being prepared; and their exchange for the real ones.</summary>
+internal sealed class TapStandIns : IDisposable
+{
+    private readonly List<IsolatedTap> _taps = [];
+
+    private TapStandIns(List<InheritedDescriptor> descriptors) => Descriptors = descriptors;
+
+    /// <summary>At the numbers of the real ones.</summary>
+    public IReadOnlyList<InheritedDescriptor> Descriptors { get; }
+
+    /// <summary>Makes one for every queue, of the same kind.</summary>
+    /// <exception cref="UpdateException">A missing privilege.</exception>
+    public static TapStandIns Create(IEnumerable<(TapDescriptor Wanted, SafeFileHandle Queue)> taps)
+    {
+        var descriptors = new List<InheritedDescriptor>();
+        var standIns = new TapStandIns(descriptors);
+        try
+        {
+            foreach (var netdev in taps.GroupBy(t => t.Wanted.Netdev))
+            {
+                var tap = IsolatedTap.Create(netdev.Count(), TapDevice.FlagsOf(netdev.First().Queue));
+                standIns._taps.Add(tap);
+                descriptors.AddRange(netdev.Zip(tap.Queues, (t, queue) => new InheritedDescriptor(queue, t.Wanted.Number)));
+            }
+
+            return standIns;
+        }
+        catch (IOException e)
+        {
+            standIns.Dispose();
+            throw new UpdateException(
+                "tap-handover", $"the new VMM's stand-in for a tap device cannot be made: {e.Message}", "run the supervisor with CAP_NET_ADMIN and CAP_SYS_ADMIN", e) { IsRefusal = true };
+        }
+    }
+
+    /// <summary>Gives a VMM, which has loaded the guest and does not run it yet, the real devices.</summary>
+    /// <exception cref="UpdateException">It is not to be had.</exception>
+    public static void Exchange(PidFd vmm, VmSpec spec)
+    {
+        (int From, int To)[] changes = [.. spec.Descriptors.OfType<TapDescriptor>().Select(t => (t.Spare, t.Number))];
+        if (changes.Length == 0)
+            return;
+        try
+        {
+            DescriptorTable.Duplicate(vmm, changes);
+        }
+        catch (Exception e) when (e is IOException or TimeoutException or PlatformNotSupportedException)
+        {
+            throw new UpdateException("tap-handover", $"the new VMM cannot be given the tap devices: {e.Message}", "the supervisor needs the right to trace its VMMs (kernel.yama.ptrace_scope, CAP_SYS_PTRACE)", e);
+        }
+    }
+
+    /// <summary>Whoever waits for a stand-in waits for nothing after the exchange; it finds something there, and turns to the real one.</summary>
+    public void Wake() => _taps.ForEach(t => t.Wake());
+
+    public void Dispose() => _taps.ForEach(t => t.Dispose());
+}
