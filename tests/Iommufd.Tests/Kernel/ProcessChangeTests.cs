@@ -12,6 +12,7 @@ using MemoryFile = CprSharp.Memfd.Memfd;
 namespace CprSharp.Iommufd.Tests.Kernel;
 
 /// <summary>A context changes its process: by SCM_RIGHTS, over an exec, to another user, at its limit, with things in the way.</summary>
+[Collection(KernelCollection.Name)]
 public sealed partial class ProcessChangeTests
 {
     private const ulong Start = MockIommu.ApertureStart;
