@@ -33,7 +33,7 @@ public sealed partial class EduTests
         Assert.Equal(1, edu.Vfio.GetInterrupt(VfioInterruptKind.Msi).Count);
         Assert.Equal(1u, context.GetHardwareInfo(device).Type);
         Assert.Equal(VfioMigrationFlags.None, edu.Vfio.GetMigrationSupport());
-        Assert.Contains(edu.Vfio.GetHotResetDevices(), one => one.Address == edu.Address);
+        Assert.Contains("root bus", Fails(() => edu.Vfio.GetHotResetDevices()).Cause, StringComparison.Ordinal);
         Assert.Contains("no reset of its own", Fails(edu.Vfio.Reset).Cause, StringComparison.Ordinal);
         Assert.Equal(Errno.EINVAL, Fails(() => edu.Vfio.Bind(context)).Errno);
         using var second = VfioDevice.OpenPci(edu.Address);
