@@ -66,7 +66,7 @@ public static class FileRules
             DescriptorKind.DmaBuf => null,
             DescriptorKind.Memfd or DescriptorKind.ShmemFile or DescriptorKind.HugetlbFile => file switch
             {
-                _ when writes && file.Seals is { } seals && (seals & (Seals.Write | Seals.FutureWrite)) != 0 => FileRefusal.WriteSealed,
+                _ when writes && file.Seals is { } seals && (seals & (Seals.Write | Seals.FutureWrite)) != Seals.None => FileRefusal.WriteSealed,
                 _ when writes && file.Access != DescriptorAccess.ReadWrite => FileRefusal.ReadOnlyDescriptor,
                 _ when !writes && file.Access is DescriptorAccess.Write or DescriptorAccess.None => FileRefusal.ReadOnlyDescriptor,
                 _ => null,

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using CprSharp.Iommufd.Interop;
 using CprSharp.Iommufd.Model;
 using CprSharp.Memfd;

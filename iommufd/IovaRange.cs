@@ -5,7 +5,7 @@ namespace CprSharp.Iommufd;
 /// <summary>An interval of I/O virtual addresses, both ends included, so that it can reach up to the last address of all.</summary>
 /// <param name="Start">First address.</param>
 /// <param name="Last">Last address; not below <paramref name="Start"/>.</param>
-public readonly record struct IovaRange(ulong Start, ulong Last) : IComparable<IovaRange>
+public readonly record struct IovaRange(ulong Start, ulong Last)
 {
     /// <summary>Every address.</summary>
     public static IovaRange All => new(0, ulong.MaxValue);
@@ -36,9 +36,6 @@ public readonly record struct IovaRange(ulong Start, ulong Last) : IComparable<I
     /// <summary>What both have; null when that is nothing.</summary>
     public IovaRange? Intersect(IovaRange other) =>
         Overlaps(other) ? new IovaRange(Math.Max(Start, other.Start), Math.Min(Last, other.Last)) : null;
-
-    /// <inheritdoc/>
-    public int CompareTo(IovaRange other) => Start != other.Start ? Start.CompareTo(other.Start) : Last.CompareTo(other.Last);
 
     /// <summary>For example <c>0x1000000-0x1ffffff</c>.</summary>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"0x{Start:x}-0x{Last:x}");

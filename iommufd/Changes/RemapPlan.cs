@@ -90,7 +90,7 @@ public static class RemapPlanner
             var offset = map is null ? 0 : map.Offset + (at - map.Start);
             if (Check(map, file, files, area.Access, offset, length) is { } refusal)
                 refusals.Add(new RemapRefusal(area, range, refusal, map?.Path ?? (map is null ? "a hole" : "anonymous memory")));
-            else if (pieces.Count > 0 && pieces[^1] is var last && last.File == file && last.Offset + last.Range.Length == offset)
+            else if (pieces.Count > 0 && pieces[^1] is var last && last.File == file && last.Offset + last.Range.Length == offset && last.Range.Last + 1 == range.Start)
                 pieces[^1] = last with { Range = new IovaRange(last.Range.Start, range.Last) };
             else
                 pieces.Add(new FilePiece(range, file, offset));

@@ -109,7 +109,7 @@ public static class Differences
 
     private static void Compare(AddressSpace wanted, AddressSpace there, Func<Backing, Backing, bool> sameMemory, ImmutableArray<Difference>.Builder differences)
     {
-        if (!wanted.Allowed.Order().SequenceEqual(there.Allowed.Order()))
+        if (!wanted.Allowed.OrderBy(range => range.Start).SequenceEqual(there.Allowed.OrderBy(range => range.Start)))
             differences.Add(new Difference(DifferenceKind.OtherAllowedIovas, wanted.Id, null, $"[{string.Join(", ", wanted.Allowed)}] became [{string.Join(", ", there.Allowed)}]"));
         if (wanted.HugePages != there.HugePages)
             differences.Add(new Difference(DifferenceKind.OtherOption, wanted.Id, null, $"huge pages: {wanted.HugePages} became {there.HugePages}"));
@@ -171,7 +171,7 @@ public static class Differences
     internal static IEnumerable<IovaRange> Subtract(IovaRange range, IEnumerable<IovaRange> others)
     {
         var start = range.Start;
-        foreach (var other in others.Where(range.Overlaps).Order())
+        foreach (var other in others.Where(range.Overlaps).OrderBy(other => other.Start))
         {
             if (other.Start > start)
                 yield return new IovaRange(start, other.Start - 1);

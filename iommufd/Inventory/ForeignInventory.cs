@@ -112,7 +112,7 @@ public static class ForeignInventory
             .Where(region => region.Kind is GuestRegionKind.Ram or GuestRegionKind.Rom)
             .SelectMany(region => Memory(region, facts));
         var bars = facts.Bars.Select(bar => Bar(bar, facts));
-        var known = memory.Concat(bars).OrderBy(area => area.Area.Range).ToList();
+        var known = memory.Concat(bars).OrderBy(area => area.Area.Range.Start).ToList();
         var unexplained = (facts.Observed ?? [])
             .SelectMany(extent => Differences.Subtract(extent.Range, known.Select(area => area.Area.Range)).Select(range => (range, extent.WritableMemory)))
             .Select(one => new InventoryArea(
@@ -120,7 +120,7 @@ public static class ForeignInventory
                 null,
                 Certainty.Unexplained,
                 "the kernel has it mapped; neither the guest's memory nor a BAR is known there"));
-        return [.. known.Concat(unexplained).OrderBy(area => area.Area.Range)];
+        return [.. known.Concat(unexplained).OrderBy(area => area.Area.Range.Start)];
     }
 
     private static IEnumerable<InventoryArea> Memory(GuestRegion region, ForeignFacts facts)

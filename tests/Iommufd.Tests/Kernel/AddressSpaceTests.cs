@@ -4,6 +4,7 @@ using Xunit;
 namespace CprSharp.Iommufd.Tests.Kernel;
 
 /// <summary>Areas on the kernel's mock IOMMU: the coverage of tools/testing/selftests/iommu for iommufd_ioas and iommufd_mock_domain.</summary>
+[Collection(KernelCollection.Name)]
 public sealed class AddressSpaceTests
 {
     private const ulong Start = MockIommu.ApertureStart;

@@ -21,8 +21,8 @@ internal sealed class EduDevice : IDisposable
 
     internal EduDevice(IOperationRecorder? recorder = null)
     {
-        Address = Environment.GetEnvironmentVariable("CPRSHARP_EDU") is { Length: > 0 } address
-            ? address
+        Address = Environment.GetEnvironmentVariable("CPRSHARP_EDU") is { Length: > 0 } addresses
+            ? addresses.Split(' ')[0]
             : throw new InvalidOperationException("Ask Require first.");
         Bind(Address);
         Vfio = VfioDevice.OpenPci(Address, recorder);

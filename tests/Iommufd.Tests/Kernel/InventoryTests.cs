@@ -7,6 +7,7 @@ using MemoryFile = CprSharp.Memfd.Memfd;
 namespace CprSharp.Iommufd.Tests.Kernel;
 
 /// <summary>Journal, probe, verifier and replay against the kernel.</summary>
+[Collection(KernelCollection.Name)]
 public sealed class InventoryTests
 {
     private const ulong Start = MockIommu.ApertureStart;

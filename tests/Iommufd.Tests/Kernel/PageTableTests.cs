@@ -4,6 +4,7 @@ using Xunit;
 namespace CprSharp.Iommufd.Tests.Kernel;
 
 /// <summary>Page tables, moving devices between them, dirty tracking, fault queues, virtual IOMMUs.</summary>
+[Collection(KernelCollection.Name)]
 public sealed class PageTableTests
 {
     private const ulong Start = MockIommu.ApertureStart;
@@ -72,6 +73,7 @@ public sealed class PageTableTests
         using var mock = new MockIommu();
         using var memory = new GuestMemory(pages * Page * 8);
         var ioas = mock.Context.AllocateIoas();
+        mock.Context.SetOption(ContextOption.HugePages, 0, ioas); // else one bit stands for as many pages as the kernel could combine
         var device = mock.Attach(ioas);
         var hwpt = mock.Context.AllocateHwpt(device.Device, ioas, HwptFlags.DirtyTracking);
         device.MoveTo(hwpt);

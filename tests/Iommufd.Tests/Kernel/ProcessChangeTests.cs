@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 using CprSharp.Iommufd.Changes;
 using CprSharp.Iommufd.Journal;
 using CprSharp.Iommufd.Model;
@@ -12,7 +11,8 @@ using MemoryFile = CprSharp.Memfd.Memfd;
 namespace CprSharp.Iommufd.Tests.Kernel;
 
 /// <summary>A context changes its process: by SCM_RIGHTS, over an exec, to another user, at its limit, with things in the way.</summary>
-public sealed partial class ProcessChangeTests
+[Collection(KernelCollection.Name)]
+public sealed class ProcessChangeTests
 {
     private const ulong Start = MockIommu.ApertureStart;
     private const ulong Page = MockIommu.Page;
@@ -103,13 +103,12 @@ public sealed partial class ProcessChangeTests
         Assert.True(mock.IsPinned(memory.Address, Size, 1));
     }
 
-    [Fact(Explicit = true)]
-    public async Task Role_takes_over()
+    private static async Task Role_takes_over()
     {
         var words = Children.RoleArgument.Split(' ');
         var (hwpt, limit, allowed, sameUser) = (new HwptId(uint.Parse(words[0], CultureInfo.InvariantCulture)), ulong.Parse(words[1], CultureInfo.InvariantCulture), bool.Parse(words[2]), bool.Parse(words[3]));
         await using var socket = new DescriptorSocket(new Socket(new SafeSocketHandle(3, ownsHandle: true)));
-        using var message = await socket.ReceiveAsync(new byte[1], Ct);
+        using var message = await socket.ReceiveAsync(new byte[1], CancellationToken.None);
         using var mock = new MockIommu(handle: message.Descriptors.Claim(0));
         using var memory = message.Descriptors.Claim(1);
         using var journal = message.Descriptors.Claim(2);
@@ -155,8 +154,7 @@ public sealed partial class ProcessChangeTests
         Assert.True(mock.IsPinned(memory.Address, Size, 1)); // nothing was let go of in between
     }
 
-    [Fact(Explicit = true)]
-    public void Role_maps_and_executes_another()
+    private static void Role_maps_and_executes_another()
     {
         var mock = new MockIommu(handle: new SafeFileHandle(3, ownsHandle: false));
         using var memory = new SafeFileHandle(4, ownsHandle: false);
@@ -165,11 +163,10 @@ public sealed partial class ProcessChangeTests
         var hwpt = mock.Attach(ioas).Hwpt;
         Assert.Equal((long)Size, ProcFs.Status(Environment.ProcessId).PinnedBytes);
 
-        Execute(Children.Role(typeof(ProcessChangeTests), nameof(Role_after_the_exec), $"{Children.RoleArgument} {hwpt.Value}", asUser: null));
+        Children.Execute(Children.Role(typeof(ProcessChangeTests), nameof(Role_after_the_exec), $"{Children.RoleArgument} {hwpt.Value}", asUser: null));
     }
 
-    [Fact(Explicit = true)]
-    public void Role_after_the_exec()
+    private static void Role_after_the_exec()
     {
         var words = Children.RoleArgument.Split(' ');
         var perProcess = bool.Parse(words[0]);
@@ -195,18 +192,4 @@ public sealed partial class ProcessChangeTests
         Assert.Equal((long)Size, ProcFs.Status(Environment.ProcessId).PinnedBytes);
         Console.WriteLine("after the exec: taken over");
     }
-
-    /// <summary>execve(2): this process goes on as another program.</summary>
-    private static void Execute(ChildProcessStart start)
-    {
-        string[] arguments = [start.Path, .. start.Arguments];
-        string[] environment = [.. start.Environment!.Select(pair => $"{pair.Key}={pair.Value}")];
-        _ = execve(start.Path, Vector(arguments), Vector(environment));
-        throw SyscallException.FromLastError("execve", start.Path);
-
-        static nint[] Vector(string[] strings) => [.. strings.Select(text => Marshal.StringToCoTaskMemUTF8(text)), 0];
-    }
-
-    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int execve(string path, nint[] arguments, nint[] environment);
 }

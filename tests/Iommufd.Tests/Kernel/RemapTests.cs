@@ -9,6 +9,7 @@ using MemoryFile = CprSharp.Memfd.Memfd;
 namespace CprSharp.Iommufd.Tests.Kernel;
 
 /// <summary>Areas by virtual address become areas by file, or stay as they are.</summary>
+[Collection(KernelCollection.Name)]
 public sealed class RemapTests
 {
     private const ulong Start = MockIommu.ApertureStart;

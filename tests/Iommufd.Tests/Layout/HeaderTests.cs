@@ -88,8 +88,8 @@ public sealed partial class HeaderTests
         var theirs = Ioctl().Matches(text).Select(match => match.Groups["name"].Value).ToList();
 
         Assert.NotEmpty(theirs);
-        Assert.Empty(theirs.Where(name => !ours.Contains(name) && !LeftOut.ContainsKey(name)));
-        Assert.Empty(theirs.Where(name => ours.Contains(name) && LeftOut.ContainsKey(name)));
+        Assert.DoesNotContain(theirs, name => !ours.Contains(name) && !LeftOut.ContainsKey(name));
+        Assert.DoesNotContain(theirs, name => ours.Contains(name) && LeftOut.ContainsKey(name));
     }
 
     [Theory]
@@ -104,7 +104,7 @@ public sealed partial class HeaderTests
     private static IEnumerable<Type> Types() => typeof(LibC).GetNestedTypes(BindingFlags.Public | BindingFlags.NonPublic)
         .Where(type => type.IsValueType && !type.IsEnum && (type.Name.StartsWith("iommu", StringComparison.Ordinal) || type.Name.StartsWith("vfio", StringComparison.Ordinal)));
 
-    private static IEnumerable<FieldInfo> Fields(Type type) => type.GetFields(BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance);
+    private static FieldInfo[] Fields(Type type) => type.GetFields(BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance);
 
     private static IEnumerable<FieldInfo> Constants() => typeof(LibC).GetFields(BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static)
         .Where(field => field.IsLiteral && (field.Name.StartsWith("IOMMU", StringComparison.Ordinal) || field.Name.StartsWith("VFIO", StringComparison.Ordinal)));
