@@ -74,14 +74,17 @@ class Vmm:
         self.log = RESULTS / f"{name}.log"
         self.serial, self.monitor = directory / f"{name}.serial", directory / f"{name}.qmp"
         # A serial port costs an exit for each byte, which under nested KVM keeps the guest from anything else.
-        append = os.environ["CPRSHARP_GUEST_APPEND"].replace("ttyS0", "hvc0") + " cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16 cprsharp.duty=5"
-        self.command = [binary, "-M", f"pc-q35-10.0,accel={accelerator},kernel-irqchip=split,memory-backend=ram,aux-ram-share=on", "-cpu", "host" if accelerator == "kvm" else "max",
-                         "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
-                         "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
-                         "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
-                         "-object", "iommufd,id=iommufd0", "-device", f"vfio-pci,id=nvme,host={NVME},iommufd=iommufd0{vfio}",
-                         "-qmp", f"unix:{self.monitor},server=on,wait=off", "-chardev", f"socket,id=serial,path={self.serial},server=on,wait=off,logfile={RESULTS / name}.serial",
-                         "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=serial", *options]
+        append = os.environ["CPRSHARP_GUEST_APPEND"].replace("ttyS0", "hvc0")
+        append += " cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16 cprsharp.duty=5"
+        self.command = [
+            binary, "-M", f"pc-q35-10.0,accel={accelerator},kernel-irqchip=split,memory-backend=ram,aux-ram-share=on",
+            "-cpu", "host" if accelerator == "kvm" else "max", "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+            "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
+            "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
+            "-object", "iommufd,id=iommufd0", "-device", f"vfio-pci,id=nvme,host={NVME},iommufd=iommufd0{vfio}",
+            "-qmp", f"unix:{self.monitor},server=on,wait=off",
+            "-chardev", f"socket,id=serial,path={self.serial},server=on,wait=off,logfile={RESULTS / name}.serial",
+            "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=serial", *options]
         self.start()
 
     def start(self):
