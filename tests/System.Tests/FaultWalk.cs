@@ -37,6 +37,8 @@ public sealed class FaultWalk(SharedVm machine) : IClassFixture<SharedVm>
         await using var host = new TestHost();
         var listed = (await host.CprSharpAsync("fault-points")).Expect(0).Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal(listed, BeforeThePause.Concat(InThePause).Concat(AfterTheCommit).Concat(OnTheWayBack));
+        var document = (await host.CprSharpAsync("fault-points", "--json")).Expect(0).Document;
+        Assert.Equal(listed, document.GetProperty("faultPoints").EnumerateArray().Select(p => p.GetString()!));
     }
 
     [Theory]
@@ -73,6 +75,15 @@ public sealed class FaultWalk(SharedVm machine) : IClassFixture<SharedVm>
         if (AfterTheCommit.Contains(point))
             Assert.NotEqual(vmm, vm.VmmPid);
 
+        // What came before the new VMM left no trace; all else is in the history.
+        string[] untraced = ["inspect.begin", "plan.made", "prepare.spawn"];
+        if (!untraced.Contains(point))
+        {
+            var last = (await vm.HistoryAsync())[^1];
+            Assert.Equal(vm.VmmPid != vmm ? "updated" : BeforeThePause.Contains(point) ? "failed" : "rolledBack", last.GetProperty("outcome").GetString());
+            Assert.Contains("supervisor-lost", Documents.FindingIds(last));
+        }
+
         var other = engine == "transfer" ? "shared-ram" : "transfer";
         Assert.Equal(other, (await vm.UpdateAsync(Components.Qemu111, other)).GetProperty("engine").GetString());
         await vm.ExpectOneRunningVmmAsync();
@@ -80,16 +91,22 @@ public sealed class FaultWalk(SharedVm machine) : IClassFixture<SharedVm>
 
     /// <summary>With a guardian, which every VM has by default, nobody needs to do anything.</summary>
     [Theory]
-    [InlineData("transfer", "prepare.spawned")]
-    [InlineData("transfer", "transfer.end")]
-    [InlineData("shared-ram", "commit.begin")]
-    [InlineData("shared-ram", "commit.end")]
-    public async Task TheSupervisorKilledThereComesBackByItself(string engine, string point)
+    [InlineData("transfer", "plan.made", 1)]
+    [InlineData("transfer", "prepare.spawned", 1)]
+    [InlineData("transfer", "transfer.end", 0)]
+    [InlineData("shared-ram", "commit.begin", 0)]
+    [InlineData("shared-ram", "commit.end", 0)]
+    [InlineData("shared-ram", "rollback.end", 4)]
+    public async Task TheSupervisorKilledThereComesBackByItself(string engine, string point, int exitCode)
     {
         var vm = await machine.ReadyAsync(guardian: true);
         var supervisor = vm.SupervisorPid;
         using (var update = vm.StartUpdate(Components.Qemu111, engine, Armed(point, "kill")))
-            (await update.ResultAsync()).Expect(SupervisorLost);
+        {
+            var result = (await update.ResultAsync()).Expect(exitCode);
+            if (point != "plan.made")
+                Documents.ExpectUpdateReport(result.Document, vm.Name, exitCode);
+        }
 
         await Deadlines.EventuallyAsync(() => vm.SupervisorPid == supervisor ? $"nobody took the VM over\n{vm.Logs()}" : null);
         (await vm.Host.CprSharpAsync("adopt", vm.Name)).Expect(0);

@@ -95,19 +95,49 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
     }
 
     /// <summary>Nobody can bring that guest back. It is said, and nothing is left of it.</summary>
+    [Fact]
+    public async Task AnOldVmmThatIsKilledBeforeThePauseTakesTheGuestWithItAndThatIsSaid()
+    {
+        var vm = await machine.ReadyAsync();
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "prepare.verified:hang");
+        await NewVmmAsync(vm);
+        await TestHost.EndAsync(vm.VmmPid);
+        var report = await vm.ReportAsync(update, 1);
+        Assert.Equal("guest-ended", report.GetProperty("error").GetProperty("code").GetString());
+        Assert.Contains("SIGKILL", report.GetProperty("error").GetProperty("message").GetString());
+        await vm.Host.ExpectNothingLeftAsync();
+    }
+
+    /// <summary>Once the new VMM has the whole guest, the old one's death is no reason to lose it.</summary>
     [Theory]
-    [InlineData("prepare.verified", 1)]
-    [InlineData("transfer.begin", 5)]
-    public async Task AnOldVmmThatIsKilledTakesTheGuestWithItAndThatIsSaid(string point, int exitCode)
+    [InlineData("transfer")]
+    [InlineData("shared-ram")]
+    public async Task AnOldVmmThatIsKilledAfterTheTransferIsNotNeededAnyMore(string engine)
     {
         var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
-        var pid = vm.VmmPid;
-        using var update = vm.StartUpdate(Components.Qemu111, "shared-ram", $"{point}:hang");
-        await UntilUnderWayAsync(vm, point.StartsWith("prepare", StringComparison.Ordinal) ? "prepare" : "pause");
-        await NewVmmAsync(vm);
+        var (pid, generation) = (vm.VmmPid, vm.Generation);
+        using var update = vm.StartUpdate(Components.Qemu111, engine, "transfer.end:hang");
+        await UntilUnderWayAsync(vm, "verify");
         await TestHost.EndAsync(pid);
-        var result = await update.ResultAsync();
-        var report = vm.Report(result, exitCode == 5 && result.ExitCode == 1 ? 1 : exitCode);
+        var report = await vm.ReportAsync(update, 0);
+        Assert.Contains("old-vmm-ended", Documents.FindingIds(report));
+        await vm.ExpectOneRunningVmmAsync();
+        Assert.Equal(generation + 1, vm.Generation);
+        await vm.UpdateAsync(Components.Qemu111, engine);
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    /// <summary>With neither of the two whole, an operator is told so, and nothing pretends to run the guest.</summary>
+    [Fact]
+    public async Task BothVmmsKilledInThePauseIsAnUnknownState()
+    {
+        var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "transfer.end:hang");
+        var fresh = await NewVmmAsync(vm);
+        await UntilUnderWayAsync(vm, "verify");
+        await TestHost.EndAsync(fresh);
+        await TestHost.EndAsync(vm.VmmPid);
+        var report = await vm.ReportAsync(update, 5);
         Assert.Contains("ended", report.GetProperty("error").GetProperty("message").GetString());
         await vm.Host.ExpectNothingLeftAsync();
     }
@@ -175,6 +205,58 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         await ExpectUntouchedAsync(vm, pid);
         await vm.UpdateAsync(Components.Qemu111);
         await vm.ExpectOneRunningVmmAsync();
+    }
+
+    /// <summary>Nobody waits for the supervisor's death any more once its guardian is dead, so there is a new one.</summary>
+    [Fact]
+    public async Task AGuardianThatIsKilledIsReplaced()
+    {
+        var vm = await machine.ReadyAsync();
+        var (supervisor, pid) = (vm.SupervisorPid, vm.VmmPid);
+        var first = vm.Host.Processes().Single(p => p.IsGuardian).Pid;
+        await TestHost.EndAsync(first);
+        await Deadlines.EventuallyAsync(() => vm.Host.Processes().Any(p => p.IsGuardian && p.Pid != first) ? null : "there is no guardian any more");
+        await TestHost.EndAsync(supervisor);
+        await Deadlines.EventuallyAsync(() => vm.SupervisorPid == supervisor ? $"nobody took the VM over\n{vm.Logs()}" : null);
+        (await vm.Host.CprSharpAsync("adopt", vm.Name)).Expect(0);
+        await ExpectUntouchedAsync(vm, pid);
+    }
+
+    /// <summary>The new VMM was loaded but never ran, so the old one is as good as before.</summary>
+    [Theory]
+    [InlineData("transfer")]
+    [InlineData("shared-ram")]
+    public async Task SupervisorAndNewVmmKilledBeforeTheCommitLeaveTheGuestToTheOldOne(string engine)
+    {
+        var vm = await machine.ReadyAsync(guardian: false, pauseMs: SharedVm.LongPauseMs);
+        var (supervisor, pid, generation) = (vm.SupervisorPid, vm.VmmPid, vm.Generation);
+        using var update = vm.StartUpdate(Components.Qemu111, engine, "transfer.end:hang");
+        var fresh = await NewVmmAsync(vm);
+        await UntilUnderWayAsync(vm, "verify");
+        await TestHost.EndAsync(supervisor);
+        await TestHost.EndAsync(fresh);
+        (await update.ResultAsync()).Expect(5);
+        (await vm.Host.CprSharpAsync("adopt", vm.Name)).Expect(0);
+        await ExpectUntouchedAsync(vm, pid);
+        Assert.Equal(generation, vm.Generation);
+        Assert.Equal("rolledBack", (await vm.HistoryAsync())[^1].GetProperty("outcome").GetString());
+    }
+
+    /// <summary>After the commit the old VMM's memory is the new one's: it must never run again.</summary>
+    [Fact]
+    public async Task SupervisorAndNewVmmKilledAfterTheCommitEndTheGuest()
+    {
+        var vm = await machine.ReadyAsync(guardian: false, pauseMs: SharedVm.LongPauseMs);
+        var (supervisor, pid) = (vm.SupervisorPid, vm.VmmPid);
+        using var update = vm.StartUpdate(Components.Qemu111, fault: "commit.end:hang");
+        var fresh = await NewVmmAsync(vm);
+        await UntilUnderWayAsync(vm, "retire");
+        await TestHost.EndAsync(supervisor);
+        await TestHost.EndAsync(fresh);
+        (await update.ResultAsync()).Expect(5);
+        var adopt = (await vm.Host.CprSharpAsync("adopt", vm.Name, "--json")).Expect(1);
+        Assert.Equal("guest-gone", adopt.Document.GetProperty("error").GetProperty("code").GetString());
+        Assert.DoesNotContain(vm.Host.Processes(), p => p.Pid == pid);
     }
 
     [Theory]

@@ -27,7 +27,7 @@ internal sealed class AdoptCommand(CliContext cli)
             }
 
             directory.Create();
-            using var held = SupervisorLock.Take(directory);
+            using var held = await SupervisorLock.TakeAsync(directory, cancellationToken);
             var loggers = services.GetRequiredService<ILoggerFactory>();
             var logger = loggers.CreateLogger("cprsharp");
             var supervisor = qmp is null

@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
@@ -65,10 +64,7 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
         var directory = new VmDirectory(StateDirectory, name);
         if (!File.Exists(directory.Record))
             throw new UpdateException("no-such-vm", $"there is no VM '{name}' in {StateDirectory}", "`cprsharp list` shows the VMs");
-        var lines = File.Exists(directory.History) ? await File.ReadAllLinesAsync(directory.History) : [];
-        ImmutableArray<UpdateReport> updates =
-            [.. lines.Where(l => l.Length > 0).Select(l => JsonSerializer.Deserialize(l, ReportJson.Default.UpdateReport)!)];
-        Print(new HistoryDocument(1, name, updates), ReportJson.Printed.HistoryDocument, Terminal.History);
+        Print(new HistoryDocument(1, name, await UpdateHistory.ReadAsync(directory)), ReportJson.Printed.HistoryDocument, Terminal.History);
         return ExitCodes.Done;
     }
 
@@ -111,19 +107,14 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
 
     private static async Task<UpdateReport> AskForSwitchAsync(VmConnection vm, string command, JsonObject arguments)
     {
+        var asked = DateTimeOffset.UtcNow;
         try
         {
             return await vm.AskAsync(command, arguments, ReportJson.Default.UpdateReport, CancellationToken.None);
         }
         catch (Qmp.QmpConnectionException e)
         {
-            var name = vm.Directory.Name;
-            throw new UpdateException(
-                "supervisor-lost", $"the supervisor of '{name}' went away during the update: {e.Message}",
-                $"`cprsharp adopt {name}` brings it back and finds the guest on whichever VMM it is; then see `cprsharp status {name}`", e)
-            {
-                LeavesStateUnknown = true,
-            };
+            return await LostSupervisor.AwaitReportAsync(vm.Directory, asked, e);
         }
     }
 

@@ -134,8 +134,7 @@ internal static class CommandTree
 
     private static Command FaultPoints() => Command("fault-points", "List the points at which CPRSHARP_FAULT=POINT[:kill|error|hang] makes an update fail, to rehearse it", [], [], (_, cli, _) =>
     {
-        foreach (var point in FaultPoint.All)
-            cli.Terminal.Line(point);
+        cli.Print(new FaultPointsDocument(1, [.. FaultPoint.All]), ReportJson.Printed.FaultPointsDocument, d => cli.Terminal.Line(string.Join('\n', d.FaultPoints)));
         return Task.FromResult(ExitCodes.Done);
     });
 

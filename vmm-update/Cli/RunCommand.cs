@@ -79,7 +79,7 @@ internal sealed class RunCommand(CliContext cli)
         if (directory.Exists && !SupervisorLock.IsTaken(directory))
             RecordedVm.RequireGone(directory);
         directory.Create();
-        using var held = SupervisorLock.Take(directory);
+        using var held = await SupervisorLock.TakeAsync(directory, cancellationToken);
         var loggers = services.GetRequiredService<ILoggerFactory>();
         VmSupervisor supervisor;
         try

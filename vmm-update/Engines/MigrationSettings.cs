@@ -33,6 +33,17 @@ internal sealed class MigrationSettings
         return vmm.ExecuteAsync("migrate-set-capabilities", new JsonObject { ["capabilities"] = list }, cancellationToken);
     }
 
+    /// <summary>What an update sets that would spoil a later migration to another host, set back to QEMU's defaults; for when what was there before is not known.</summary>
+    public static async Task ResetAsync(Vmm vmm, CancellationToken cancellationToken)
+    {
+        await SetCapabilitiesAsync(vmm, [("x-ignore-shared", false), ("return-path", false)], cancellationToken);
+        var known = await vmm.ExecuteAsync("query-migrate-parameters", cancellationToken);
+        var defaults = new JsonObject { ["downtime-limit"] = 300, ["max-bandwidth"] = 128L << 20 };
+        if (known.TryGetProperty("mode", out _))
+            defaults["mode"] = "normal";
+        await vmm.ExecuteAsync("migrate-set-parameters", defaults, cancellationToken);
+    }
+
     /// <summary>Sets what is named back to what was read.</summary>
     public async Task RestoreAsync(Vmm vmm, IEnumerable<string> capabilities, IEnumerable<string> parameters, CancellationToken cancellationToken)
     {

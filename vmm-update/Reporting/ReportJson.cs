@@ -17,6 +17,7 @@ internal sealed class CamelCaseEnum<T>() : JsonStringEnumConverter<T>(JsonNaming
 [JsonSerializable(typeof(StatusReport))]
 [JsonSerializable(typeof(StatusDocument))]
 [JsonSerializable(typeof(HistoryDocument))]
+[JsonSerializable(typeof(FaultPointsDocument))]
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(System.Text.Json.Nodes.JsonObject))]
 internal sealed partial class ReportJson : JsonSerializerContext

@@ -59,6 +59,11 @@ public sealed record StatusDocument(int Schema, ImmutableArray<StatusReport> Vms
 /// <param name="Updates">Oldest first.</param>
 public sealed record HistoryDocument(int Schema, string Vm, ImmutableArray<UpdateReport> Updates);
 
+/// <summary>The document that <c>fault-points</c> prints with <c>--json</c>.</summary>
+/// <param name="Schema">Version of this document's form.</param>
+/// <param name="FaultPoints">In the order of an update.</param>
+public sealed record FaultPointsDocument(int Schema, ImmutableArray<string> FaultPoints);
+
 /// <summary>What a command prints with <c>--json</c> when it could not do anything.</summary>
 /// <param name="Schema">Version of this document's form.</param>
 /// <param name="Error">Why.</param>

@@ -1,56 +1,104 @@
 using System.IO.Pipes;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Hosting;
+using Microsoft.Extensions.Logging;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>Waits beside a supervisor and takes the VM over when it dies, so that a guest in transit is not left paused.</summary>
 /// <remarks>
 /// A shell that reads from a pipe which only the supervisor holds: it costs a megabyte and no start-up time. A line says that the guest
-/// has ended; an end without one, however the supervisor ended, makes the shell become <c>cprsharp adopt</c>.
+/// has ended; an end without one, however the supervisor ended, makes the shell become <c>cprsharp adopt</c>. Should the shell die first,
+/// the supervisor starts another.
 /// </remarks>
 internal sealed class Guardian : IAsyncDisposable
 {
     private const string Script = "read -r ended && exit 0; exec \"$@\"";
 
-    private readonly AnonymousPipeServerStream _pipe;
-    private readonly ChildProcess _shell;
+    /// <summary>Where shells do not live, a new one every second is enough.</summary>
+    private static readonly TimeSpan Pace = TimeSpan.FromSeconds(1);
 
-    private Guardian(AnonymousPipeServerStream pipe, ChildProcess shell)
-    {
-        _pipe = pipe;
-        _shell = shell;
-    }
+    private readonly CancellationTokenSource _guestEnded = new();
+    private readonly Task _watch;
 
-    public static Guardian Start(VmDirectory directory)
-    {
-        var stateDirectory = Path.GetDirectoryName(directory.Path)!;
-        var (program, arguments) = SelfProgram.Command("adopt", directory.Name, "--foreground", "--state-dir", stateDirectory);
-        var pipe = new AnonymousPipeServerStream(PipeDirection.Out, HandleInheritability.None);
-        using var log = LogFile.OpenAppend(directory.SupervisorLog);
-        var shell = ChildProcess.Start(new ChildProcessStart
-        {
-            Path = "/bin/sh",
-            Arguments = ["-c", Script, "cprsharp-guardian", program, .. arguments],
-            StandardInput = pipe.ClientSafePipeHandle,
-            StandardOutput = log,
-            StandardError = log,
-            NewSession = true,
-        });
-        pipe.DisposeLocalCopyOfClientHandle();
-        return new Guardian(pipe, shell);
-    }
+    private Guardian(VmDirectory directory, ILogger logger) => _watch = WatchAsync(directory, logger, new Shell(directory));
+
+    public static Guardian Start(VmDirectory directory, ILogger logger) => new(directory, logger);
 
     /// <summary>The guest has ended: there is nothing to take over.</summary>
     public async ValueTask DisposeAsync()
     {
-        if (!_shell.Exited.IsCompleted)
+        await _guestEnded.CancelAsync();
+        await _watch;
+        _guestEnded.Dispose();
+    }
+
+    private async Task WatchAsync(VmDirectory directory, ILogger logger, Shell shell)
+    {
+        try
         {
-            await _pipe.WriteAsync("ended\n"u8.ToArray());
-            await _shell.Exited;
+            while (true)
+            {
+                var status = await shell.Process.Exited.WaitAsync(_guestEnded.Token);
+                SupervisorLog.GuardianLost(logger, status.ToString());
+                await Task.Delay(Pace, _guestEnded.Token);
+                shell = await ReplaceAsync(shell, directory, logger);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            await shell.DisposeAsync();
+        }
+    }
+
+    private static async Task<Shell> ReplaceAsync(Shell dead, VmDirectory directory, ILogger logger)
+    {
+        try
+        {
+            var fresh = new Shell(directory);
+            await dead.DisposeAsync();
+            return fresh;
+        }
+        catch (IOException e)
+        {
+            SupervisorLog.GuardianLost(logger, e.Message);
+            return dead;
+        }
+    }
+
+    private sealed class Shell : IAsyncDisposable
+    {
+        private readonly AnonymousPipeServerStream _pipe = new(PipeDirection.Out, HandleInheritability.None);
+
+        public Shell(VmDirectory directory)
+        {
+            var stateDirectory = Path.GetDirectoryName(directory.Path)!;
+            var (program, arguments) = SelfProgram.Command("adopt", directory.Name, "--foreground", "--state-dir", stateDirectory);
+            using var log = LogFile.OpenAppend(directory.SupervisorLog);
+            Process = ChildProcess.Start(new ChildProcessStart
+            {
+                Path = "/bin/sh",
+                Arguments = ["-c", Script, "cprsharp-guardian", program, .. arguments],
+                StandardInput = _pipe.ClientSafePipeHandle,
+                StandardOutput = log,
+                StandardError = log,
+                NewSession = true,
+            });
+            _pipe.DisposeLocalCopyOfClientHandle();
         }
 
-        await _pipe.DisposeAsync();
-        await _shell.DisposeAsync();
+        public ChildProcess Process { get; }
+
+        public async ValueTask DisposeAsync()
+        {
+            if (!Process.Exited.IsCompleted)
+            {
+                await _pipe.WriteAsync("ended\n"u8.ToArray());
+                await Process.Exited;
+            }
+
+            await _pipe.DisposeAsync();
+            await Process.DisposeAsync();
+        }
     }
 }

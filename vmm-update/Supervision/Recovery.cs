@@ -1,6 +1,8 @@
 using CprSharp.Memfd;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.Logging;
 
@@ -29,59 +31,78 @@ internal static class Recovery
             ? null
             : await TryAttachAsync(
                 directory, directory.MonitorSocket(journal.NewGeneration), journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
-        var chosen = await ChooseAsync(recorded, other, journal, logger, deadline.Token)
-            ?? throw new UpdateException("guest-gone", $"the VMM of '{directory.Name}' (pid {record.Pid}) has ended", "start the VM again");
+        var choice = journal is null
+            ? recorded is null ? null : new Choice(recorded, UpdateOutcome.Updated, "")
+            : await ChooseAsync(recorded, other, journal, SwitchMark.Read(directory), deadline.Token);
+        foreach (var leftover in new[] { recorded, other }.Where(v => v is not null && v != choice?.Vmm))
+        {
+            await leftover!.KillAsync();
+            await leftover.DisposeAsync();
+        }
 
-        if (chosen == other && other is not null)
+        if (choice is null)
+            throw new UpdateException("guest-gone", $"the VMM of '{directory.Name}' (pid {record.Pid}) has ended, and the guest with it", "start the VM again");
+        StrayVmms.End(directory, record.Generation + 1, choice.Vmm.Pid);
+        foreach (var generation in new[] { record.Generation, record.Generation + 1 }.Where(g => g != choice.Vmm.Generation))
+            directory.RemoveSockets(generation);
+        var report = journal is null ? null : ReportOf(record, journal, choice);
+        var moved = choice.Vmm == other;
+        if (moved)
         {
             record = record with
             {
                 PreviousBinary = record.Binary,
-                Binary = other.Binary,
-                Version = other.Version.ToString(),
-                Generation = other.Generation,
-                Pid = other.Pid,
-                StartTicks = ProcFs.StartTimeTicks(other.Pid),
-                QmpPath = other.QmpPath,
-                LastOutcome = "updated",
-                LastPauseMs = null,
-                LastUpdate = DateTimeOffset.UtcNow,
-                LastEngine = journal!.Engine,
+                Binary = choice.Vmm.Binary,
+                Version = choice.Vmm.Version.ToString(),
+                Generation = choice.Vmm.Generation,
+                Pid = choice.Vmm.Pid,
+                StartTicks = ProcFs.StartTimeTicks(choice.Vmm.Pid),
+                QmpPath = choice.Vmm.QmpPath,
             };
         }
 
-        foreach (var leftover in new[] { recorded, other }.Where(v => v is not null && v != chosen))
+        directory.RemoveTransferSockets(choice.Vmm.Generation);
+        if (journal is not null)
         {
-            await leftover!.KillAsync();
-            await leftover.DisposeAsync();
-            directory.RemoveSockets(leftover.Generation);
+            PauseBoost.Undo(choice.Vmm.Pid);
+            await MigrationSettings.ResetAsync(choice.Vmm, deadline.Token);
         }
 
-        directory.RemoveTransferSockets(chosen.Generation);
-        if (journal is not null)
-            PauseBoost.Undo(chosen.Pid);
-        VmFiles.Write(directory, (UpdateJournal?)null);
-        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, chosen.PidFd), chosen);
-        if (chosen == other)
+        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, choice.Vmm.PidFd), choice.Vmm);
+        if (report is not null)
         {
-            foreach (var finding in await supervisor.AfterCommitAsync(chosen, deadline.Token))
+            SupervisorLog.Recovered(logger, choice.Story);
+            supervisor.Remember(report);
+        }
+
+        supervisor.SaveJournal(null);
+        if (moved)
+        {
+            foreach (var finding in await supervisor.AfterCommitAsync(choice.Vmm, deadline.Token))
                 SupervisorLog.Recovered(logger, $"{finding.Object}: {finding.Evidence}");
         }
 
         return supervisor;
     }
 
-    private static async Task<Vmm?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal? journal, ILogger logger, CancellationToken cancellationToken)
+    private static async Task<Choice?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal journal, SwitchStep step, CancellationToken cancellationToken)
     {
-        if (fresh is null || journal is null)
-            return old;
+        // No 'fresh' and no 'old' beside it: the record names the new VMM already, and only the journal's end was missing.
+        if (fresh is null && old?.Generation == journal.NewGeneration)
+            return new Choice(old, UpdateOutcome.Updated, Committed);
 
-        var freshState = fresh.Qmp.State == QmpClientState.Running ? await fresh.QueryRunStateAsync(cancellationToken) : "building";
-        if (freshState == "running")
+        // The new VMM had the guest and died with it: memory and disks are not what the old one remembers.
+        if (fresh is null && step == SwitchStep.Committing)
+            return null;
+
+        var freshState = fresh switch
         {
-            SupervisorLog.Recovered(logger, "the update had been committed: the new VMM runs the guest");
-            return fresh;
-        }
+            null => "gone",
+            { Qmp.State: QmpClientState.Running } => await fresh.QueryRunStateAsync(cancellationToken),
+            _ => "building",
+        };
+        if (freshState == "running")
+            return new Choice(fresh!, UpdateOutcome.Updated, Committed);
 
         if (old is not null)
         {
@@ -89,7 +110,7 @@ internal static class Recovery
             await using var watch = new SwitchoverWatch();
             watch.WatchOld(old);
             var state = await old.QueryRunStateAsync(cancellationToken);
-            if (state == "finish-migrate")
+            if (fresh is not null && state == "finish-migrate")
             {
                 await watch.OldFinished.WaitAsync(cancellationToken);
                 state = await old.QueryRunStateAsync(cancellationToken);
@@ -98,21 +119,39 @@ internal static class Recovery
 
             if (state != "postmigrate" || freshState != "paused")
             {
-                await fresh.KillAsync();
+                if (fresh is not null)
+                    await fresh.KillAsync();
                 await OldVmmRecovery.GiveGuestBackAsync(old, journal.WasRunning, cancellationToken);
-                SupervisorLog.Recovered(logger, "the update had not been committed: the old VMM keeps the guest");
-                return old;
+                return step == SwitchStep.None
+                    ? new Choice(old, UpdateOutcome.Failed, "the guest had not left the old VMM and stays there")
+                    : new Choice(old, UpdateOutcome.RolledBack, "the pause had begun, and the guest was not yet moved: it goes on on the old VMM");
             }
         }
 
         if (freshState != "paused")
-            return old;
+            return null;
 
         if (journal.WasRunning)
-            await fresh.ExecuteAsync("cont", cancellationToken);
-        SupervisorLog.Recovered(logger, "the transfer was complete: the new VMM was given the guest");
-        return fresh;
+            await fresh!.ExecuteAsync("cont", cancellationToken);
+        return new Choice(fresh!, UpdateOutcome.Updated, "the transfer was complete: the new VMM was given the guest");
     }
+
+    private static UpdateReport ReportOf(VmRecord record, UpdateJournal journal, Choice choice) => new()
+    {
+        Vm = record.Name,
+        Outcome = choice.Outcome,
+        Engine = journal.Engine,
+        Started = journal.Started,
+        From = record.Generation == journal.NewGeneration
+            ? new VmmEnd("", record.PreviousBinary ?? "", 0)
+            : new VmmEnd(record.Version, record.Binary, record.Pid),
+        To = new VmmEnd(journal.NewVersion, journal.NewBinary, journal.NewPid),
+        TotalMs = Math.Round((DateTimeOffset.UtcNow - journal.Started).TotalMilliseconds, 3),
+        Findings = [Finding.Warn("supervisor-lost", record.Name, $"the supervisor was lost during the update, another took over: {choice.Story}", "see the supervisor's log")],
+        Error = choice.Outcome == UpdateOutcome.Updated ? null : new ReportError("supervisor-lost", $"the supervisor was lost during the update; {choice.Story}", "try again"),
+    };
+
+    private const string Committed = "the update had been committed: the new VMM runs the guest";
 
     private static async Task<Vmm?> TryAttachAsync(
         VmDirectory directory, string qmpPath, int generation, string binary, int pid, long startTicks, CancellationToken cancellationToken)
@@ -135,4 +174,7 @@ internal static class Recovery
             return Vmm.FromUnanswering(generation, binary, qmpPath, pidFd, qmp, directory.VmmLog(generation));
         }
     }
+
+    /// <summary>The VMM that keeps the guest, and what that makes of the update.</summary>
+    private sealed record Choice(Vmm Vmm, UpdateOutcome Outcome, string Story);
 }

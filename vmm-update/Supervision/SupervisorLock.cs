@@ -5,21 +5,29 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// <summary>Held by the one supervisor of a VM for as long as it lives; the kernel lets it go when the process ends, however it ends.</summary>
 internal sealed class SupervisorLock : IDisposable
 {
+    private const int Attempts = 20;
     private readonly FileStream _file;
 
     private SupervisorLock(FileStream file) => _file = file;
 
     /// <exception cref="UpdateException">Another supervisor has it.</exception>
-    public static SupervisorLock Take(VmDirectory directory)
+    public static async Task<SupervisorLock> TakeAsync(VmDirectory directory, CancellationToken cancellationToken)
     {
-        try
+        // Whoever only looks (IsTaken) has it for an instant, too.
+        using var retry = new PeriodicTimer(TimeSpan.FromMilliseconds(10));
+        for (var attempt = 1; ; attempt++)
         {
-            // FileShare.None is flock(LOCK_EX | LOCK_NB) on this platform.
-            return new SupervisorLock(new FileStream(directory.Lock, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None));
-        }
-        catch (IOException e) when (e is not (FileNotFoundException or DirectoryNotFoundException))
-        {
-            throw new UpdateException("vm-exists", $"VM '{directory.Name}' already has a supervisor ({directory.Path})", "choose another name, or end that VM first", e);
+            try
+            {
+                // FileShare.None is flock(LOCK_EX | LOCK_NB) on this platform.
+                return new SupervisorLock(new FileStream(directory.Lock, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None));
+            }
+            catch (IOException e) when (e is not (FileNotFoundException or DirectoryNotFoundException))
+            {
+                if (attempt == Attempts)
+                    throw new UpdateException("vm-exists", $"VM '{directory.Name}' already has a supervisor ({directory.Path})", "choose another name, or end that VM first", e);
+                await retry.WaitForNextTickAsync(cancellationToken);
+            }
         }
     }
 

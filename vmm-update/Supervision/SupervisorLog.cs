@@ -30,6 +30,9 @@ internal static partial class SupervisorLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "the connection to the VMM broke ({Problem}); connecting anew")]
     public static partial void Reconnecting(ILogger logger, string problem);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the guardian ended ({Status}); starting another")]
+    public static partial void GuardianLost(ILogger logger, string status);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "recovery: {What}")]
     public static partial void Recovered(ILogger logger, string what);
 }

@@ -30,7 +30,7 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
         using var signals = ForwardSignals(supervisor, updates);
         if (spec.PidFile is { } pidFile)
             await File.WriteAllTextAsync(pidFile, $"{Environment.ProcessId}\n");
-        await using var guardian = options.Guardian ? Guardian.Start(directory) : null;
+        await using var guardian = options.Guardian ? Guardian.Start(directory, _logger) : null;
         ready();
 
         var status = await GuestEndAsync(supervisor, updates);

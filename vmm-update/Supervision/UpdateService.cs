@@ -1,4 +1,3 @@
-using System.Text.Json;
 using CprSharp.VmmUpdate.Checks;
 using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Inspection;
@@ -174,15 +173,7 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
     {
         try
         {
-            supervisor.UpdateRecord(r => r with
-            {
-                LastUpdate = report.Started,
-                LastOutcome = JsonNamingPolicy.CamelCase.ConvertName(report.Outcome.ToString()),
-                LastPauseMs = report.PauseMs,
-                LastEngine = report.Engine,
-            });
-            supervisor.SaveRecord();
-            File.AppendAllText(supervisor.Directory.History, JsonSerializer.Serialize(report, ReportJson.Default.UpdateReport) + "\n");
+            supervisor.Remember(report);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

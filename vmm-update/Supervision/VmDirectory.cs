@@ -26,6 +26,9 @@ internal sealed partial class VmDirectory
     /// <summary>The update that is under way; absent when none is.</summary>
     public string UpdateJournal => In("update.json");
 
+    /// <summary>How far the switch-over of the update has come.</summary>
+    public string SwitchMark => In("update.step");
+
     /// <summary>One report per line, oldest first.</summary>
     public string History => In("history.jsonl");
 

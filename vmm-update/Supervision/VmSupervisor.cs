@@ -20,6 +20,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly ConcurrentDictionary<string, QemuBinary> _facts = new(StringComparer.Ordinal);
     private readonly Lock _recordLock = new();
     private readonly Lock _saving = new();
+    private SwitchMark? _mark;
     private bool _ended;
     private VmRecord _record;
 
@@ -203,7 +204,31 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         }
     }
 
-    public void SaveJournal(UpdateJournal? journal) => VmFiles.Write(Directory, journal);
+    public void SaveJournal(UpdateJournal? journal)
+    {
+        _mark?.Dispose();
+        _mark = journal is null ? null : SwitchMark.Create(Directory);
+        VmFiles.Write(Directory, journal);
+        if (journal is null)
+            SwitchMark.Delete(Directory);
+    }
+
+    public void Mark(SwitchStep step) => _mark!.Set(step);
+
+    /// <summary>Adds an update to the VM's history, and to its record as the last one.</summary>
+    /// <exception cref="IOException">The directory cannot be written.</exception>
+    public void Remember(UpdateReport report)
+    {
+        UpdateRecord(r => r with
+        {
+            LastUpdate = report.Started,
+            LastOutcome = JsonNamingPolicy.CamelCase.ConvertName(report.Outcome.ToString()),
+            LastPauseMs = report.PauseMs,
+            LastEngine = report.Engine,
+        });
+        SaveRecord();
+        UpdateHistory.Append(Directory, report);
+    }
 
     public async Task<QemuBinary> FactsAsync(string binary, CancellationToken cancellationToken)
     {
@@ -219,6 +244,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Current.DisposeAsync();
+        _mark?.Dispose();
         _held.Dispose();
     }
 

@@ -54,6 +54,9 @@ internal interface IVmHost
     /// <summary>Notes durably that an update is under way, or (null) that none is.</summary>
     void SaveJournal(UpdateJournal? journal);
 
+    /// <summary>Notes, at next to no cost, what comes now.</summary>
+    void Mark(SwitchStep step);
+
     /// <summary>Facts of a binary, cached by its identity on disk.</summary>
     Task<QemuBinary> FactsAsync(string binary, CancellationToken cancellationToken);
 }

@@ -13,6 +13,8 @@ namespace CprSharp.VmmUpdate.Update;
 /// <param name="NewStartTicks">Start time of that process (<c>/proc/PID/stat</c>, field 22), so that a reused id is not mistaken for it.</param>
 /// <param name="NewBinary">Its executable.</param>
 /// <param name="WasRunning">Whether the guest was running when the update began.</param>
+/// <param name="NewVersion">Its version.</param>
+/// <param name="Started">When the update began (UTC).</param>
 internal sealed record UpdateJournal(
     int Schema,
     string Engine,
@@ -21,7 +23,9 @@ internal sealed record UpdateJournal(
     int NewPid,
     long NewStartTicks,
     string NewBinary,
-    bool WasRunning)
+    bool WasRunning,
+    string NewVersion = "",
+    DateTimeOffset Started = default)
 {
     public const int CurrentSchema = 1;
 }

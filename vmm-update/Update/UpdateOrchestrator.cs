@@ -122,6 +122,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         {
             _clock.Enter(UpdatePhase.Pause);
             await _faults.HitAsync(FaultPoint.PauseBegin, pause.Token);
+            host.Mark(SwitchStep.Pausing);
             await engine.BeginAsync(switchover, pause.Token);
             await _faults.HitAsync(FaultPoint.TransferBegin, pause.Token);
             if (_wasRunning)
@@ -140,8 +141,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         catch (Exception e)
         {
             boost?.Dispose();
-            return await RollBackAsync(
-                report with { Error = Describe(e, "the pause had begun", CancellationToken.None) }, switchover, engine, watch, UpdateOutcome.Failed);
+            var error = Describe(e, "the pause had begun", CancellationToken.None);
+            if (!await TryGoForwardAsync(switchover, watch, error))
+                return await RollBackAsync(report with { Error = error }, switchover, engine, watch, UpdateOutcome.Failed);
         }
 
         boost?.Dispose();
@@ -150,7 +152,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         report = report with
         {
             Outcome = UpdateOutcome.Updated,
-            PauseMs = _wasRunning ? PauseMs(await watch.OldStopped, await watch.NewResumed) : null,
+            PauseMs = watch.OldStopped.IsCompletedSuccessfully && watch.NewResumed.IsCompletedSuccessfully
+                ? PauseMs(await watch.OldStopped, await watch.NewResumed)
+                : null,
         };
         await RetireAsync(switchover, engine);
         return Finish(report);
@@ -172,7 +176,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 switchover.New.Pid,
                 ProcFs.StartTimeTicks(switchover.New.Pid),
                 switchover.NewFacts.Path,
-                _wasRunning));
+                _wasRunning,
+                switchover.NewFacts.Version.ToString(),
+                _started));
             await _faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
             await engine.PrepareAsync(switchover, cancellationToken);
         }
@@ -234,9 +240,36 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             return;
         }
 
-        var resumed = switchover.New.ExecuteAsync("cont", cancellationToken);
-        await resumed;
+        host.Mark(SwitchStep.Committing);
+        await switchover.New.ExecuteAsync("cont", cancellationToken);
         await watch.NewResumed.WaitAsync(cancellationToken);
+    }
+
+    /// <summary>There is no way back to an old VMM that has died, but there may be one forward: the new VMM may have the whole guest already.</summary>
+    private async Task<bool> TryGoForwardAsync(Switchover switchover, SwitchoverWatch watch, ReportError cause)
+    {
+        if (!switchover.Old.Exited.IsCompleted || switchover.New.Exited.IsCompleted)
+            return false;
+
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
+        try
+        {
+            // What was not loaded whole is still 'inmigrate'.
+            var state = await switchover.New.QueryRunStateAsync(deadline.Token);
+            if (state == "paused")
+                await CommitAsync(switchover, watch, deadline.Token);
+            else if (state != "running")
+                return false;
+            _findings.Add(Finding.Warn(
+                "old-vmm-ended", switchover.Old.Binary,
+                $"the old VMM (pid {switchover.Old.Pid}) ended in the pause: {await switchover.Old.Exited}; the new one had the whole guest and goes on with it ({cause.Message})", "see the VMM's log"));
+            return true;
+        }
+        catch (Exception e) when (e is QmpException or IOException or OperationCanceledException or TimeoutException)
+        {
+            LogRollback($"not forward either: {e.Message}");
+            return false;
+        }
     }
 
     /// <summary>Waits for one event, unless the other comes first, the new VMM ends, or time is up.</summary>

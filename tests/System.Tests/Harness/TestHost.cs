@@ -131,8 +131,17 @@ public sealed class TestHost : IAsyncDisposable
         }
     }
 
-    private static IEnumerable<string> Entries(string directory) =>
-        Directory.Exists(directory) ? Directory.EnumerateFileSystemEntries(directory, "*", SearchOption.AllDirectories) : [];
+    private static string[] Entries(string directory)
+    {
+        try
+        {
+            return Directory.Exists(directory) ? Directory.GetFileSystemEntries(directory, "*", SearchOption.AllDirectories) : [];
+        }
+        catch (DirectoryNotFoundException)
+        {
+            return [$"{directory}, part of which went while it was listed"];
+        }
+    }
 }
 
 /// <summary>A process of a <see cref="TestHost"/>.</summary>

@@ -149,15 +149,23 @@ internal sealed class TestVm(TestHost host, string name)
         await Deadlines.EventuallyAsync(() => System.IO.Directory.Exists(Directory) ? $"{Directory} is still there\n{Logs()}" : null);
     }
 
+    public async Task<JsonElement[]> HistoryAsync() =>
+        [.. (await Host.CprSharpAsync("history", Name, "--json")).Expect(0).Document.GetProperty("updates").EnumerateArray()];
+
+    /// <summary>What the VM's directory holds at this moment; it may go while it is read.</summary>
     public string Logs()
     {
-        var text = "";
-        if (!System.IO.Directory.Exists(Directory))
+        try
+        {
+            var text = $"{Directory}: {string.Join(' ', System.IO.Directory.EnumerateFileSystemEntries(Directory).Select(Path.GetFileName))}\n";
+            foreach (var log in System.IO.Directory.EnumerateFiles(Directory, "*.log").Order(StringComparer.Ordinal))
+                text += $"--- {Path.GetFileName(log)}\n{string.Join('\n', File.ReadLines(log).TakeLast(30))}\n";
             return text;
-        text += $"{Directory}: {string.Join(' ', System.IO.Directory.EnumerateFileSystemEntries(Directory).Select(Path.GetFileName))}\n";
-        foreach (var log in System.IO.Directory.EnumerateFiles(Directory, "*.log").Order(StringComparer.Ordinal))
-            text += $"--- {Path.GetFileName(log)}\n{string.Join('\n', File.ReadLines(log).TakeLast(30))}\n";
-        return text;
+        }
+        catch (Exception e) when (e is DirectoryNotFoundException or FileNotFoundException)
+        {
+            return $"{Directory} is gone\n";
+        }
     }
 
     private string? WhatIsTooMuch()
