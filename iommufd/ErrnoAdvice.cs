@@ -127,7 +127,7 @@ public sealed record ErrnoAdvice(string Cause, string Remedy)
             new("the device or this kernel has not this feature", "probe before using it"),
         ("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO" or "VFIO_DEVICE_PCI_HOT_RESET", Errno.ENODEV) =>
             new("neither the device's slot nor its bus can be reset (a device on the root bus)", "use a reset of its own, if it has one"),
-        ("VFIO_DEVICE_RESET", Errno.ENOTTY) =>
+        ("VFIO_DEVICE_RESET", Errno.EINVAL or Errno.ENOTTY) =>
             new("the device has no reset of its own", "use a hot reset of the bus"),
         _ => null,
     };

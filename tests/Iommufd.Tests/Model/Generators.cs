@@ -34,15 +34,30 @@ internal static class Generators
         Gen.Constant<Operation>(new AllocateIoasOperation()),
         from kind in Gen.Choose(0, 8) from id in Id select (Operation)new DestroyOperation(new ObjectId((ObjectKind)kind, id)),
         from id in Id from ranges in Gen.ListOf(Range) select (Operation)new AllowIovasOperation(new IoasId(id), [.. ranges]),
-        from id in Id from iova in Optional(Number) from length in Number from access in Access from backing in Backing
+        from id in Id
+        from iova in Optional(Number)
+        from length in Number
+        from access in Access
+        from backing in Backing
         select (Operation)new MapOperation(new IoasId(id), iova, length, access, backing),
-        from a in Id from b in Id from iova in Number from to in Optional(Number) from length in Number from access in Access
+        from a in Id
+        from b in Id
+        from iova in Number
+        from to in Optional(Number)
+        from length in Number
+        from access in Access
         select (Operation)new CopyOperation(new IoasId(a), iova, new IoasId(b), to, length, access),
         from id in Id from range in Range select (Operation)new UnmapOperation(new IoasId(id), range),
-        from option in Gen.Elements(ContextOption.AccountPerProcess, ContextOption.HugePages) from id in Optional(Id) from value in Number
+        from option in Gen.Elements(ContextOption.AccountPerProcess, ContextOption.HugePages)
+        from id in Optional(Id)
+        from value in Number
         select (Operation)new SetOptionOperation(option, id is { } i ? new IoasId(i) : null, value),
         from id in Optional(Id) select (Operation)new SetCompatIoasOperation(id is { } i ? new IoasId(i) : null),
-        from device in Id from kind in Gen.Elements(ObjectKind.Ioas, ObjectKind.Hwpt, ObjectKind.VirtualIommu) from parent in Id from flags in Gen.Choose(0, 15) from queue in Optional(Id)
+        from device in Id
+        from kind in Gen.Elements(ObjectKind.Ioas, ObjectKind.Hwpt, ObjectKind.VirtualIommu)
+        from parent in Id
+        from flags in Gen.Choose(0, 15)
+        from queue in Optional(Id)
         select (Operation)new AllocateHwptOperation(new DeviceId(device), new PageTableId(new ObjectId(kind, parent)), (HwptFlags)flags, 3, queue is { } q ? new FaultQueueId(q) : null),
         from id in Id from enabled in Gen.Elements(true, false) select (Operation)new SetDirtyTrackingOperation(new HwptId(id), enabled),
         Gen.Constant<Operation>(new AllocateFaultQueueOperation()),
@@ -51,7 +66,10 @@ internal static class Generators
         from a in Id from b in Id from c in Id select (Operation)new AllocateVirtualEventQueueOperation(new VirtualIommuId(a), b, c),
         from a in Id from b in Id from c in Id from iova in Number from length in Number select (Operation)new AllocateHardwareQueueOperation(new VirtualIommuId(a), b, c, iova, length),
         from name in Gen.Elements("", "0000:00:03.0", "ä€") select (Operation)new BindDeviceOperation(name),
-        from device in Id from kind in Gen.Elements(ObjectKind.Ioas, ObjectKind.Hwpt) from target in Id from pasid in Optional(Id)
+        from device in Id
+        from kind in Gen.Elements(ObjectKind.Ioas, ObjectKind.Hwpt)
+        from target in Id
+        from pasid in Optional(Id)
         select (Operation)new AttachDeviceOperation(new DeviceId(device), new PageTableId(new ObjectId(kind, target)), pasid),
         from device in Id from pasid in Optional(Id) select (Operation)new DetachDeviceOperation(new DeviceId(device), pasid),
         from pid in Gen.Choose(1, 99) select (Operation)new ChangeProcessOperation(pid));
