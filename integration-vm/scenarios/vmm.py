@@ -80,7 +80,7 @@ class Vmm:
         append += " cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16 cprsharp.duty=5 cprsharp.tick=20"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [binary, "-M", "pc-q35-10.0,accel=kvm,kernel-irqchip=split,memory-backend=ram,aux-ram-share=on",
+                [binary, "-M", "pc-q35-10.0,accel=kvm,memory-backend=ram,aux-ram-share=on",
                  "-cpu", "host", "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
                  "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
                  "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
