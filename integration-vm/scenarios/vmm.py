@@ -40,7 +40,7 @@ class Qmp:
         self.lines = self.socket.makefile("r")
         self.events = []
         self.read()   # the greeting
-        self("qmp_capabilities")
+        self.execute({"execute": "qmp_capabilities"})
 
     def read(self):
         line = self.lines.readline()
@@ -48,14 +48,16 @@ class Qmp:
         return json.loads(line)
 
     def __call__(self, command, **arguments):
-        self.socket.sendall(json.dumps({"execute": command.replace("_", "-") if command != "qmp_capabilities" else command,
-                                        "arguments": arguments}).encode() + b"\n")
+        return self.execute({"execute": command, "arguments": arguments})
+
+    def execute(self, command):
+        self.socket.sendall(json.dumps(command).encode() + b"\n")
         while True:
             answer = self.read()
             if "event" in answer:
                 self.events.append(answer)
             elif "error" in answer:
-                raise Failed(f"{command}: {answer['error']['desc']}")
+                raise Failed(f"{command['execute']}: {answer['error']['desc']}")
             else:
                 return answer["return"]
 
@@ -69,16 +71,16 @@ class Qmp:
 class Vmm:
     """One QEMU. The guest's workload talks on its serial port (integration-vm/guest/workload)."""
 
-    def __init__(self, name, directory, binary, *options, vfio="", accelerator="kvm"):
+    def __init__(self, name, directory, binary, *options, vfio=""):
         self.name, self.directory = name, directory
         self.log = RESULTS / f"{name}.log"
         self.serial, self.monitor = directory / f"{name}.serial", directory / f"{name}.qmp"
         # A serial port costs an exit for each byte, which under nested KVM keeps the guest from anything else.
         append = os.environ["CPRSHARP_GUEST_APPEND"].replace("ttyS0", "hvc0")
-        append += " cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16 cprsharp.duty=5"
+        append += " cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16 cprsharp.duty=5 cprsharp.tick=20"
         self.command = [
-            binary, "-M", f"pc-q35-10.0,accel={accelerator},kernel-irqchip=split,memory-backend=ram,aux-ram-share=on",
-            "-cpu", "host" if accelerator == "kvm" else "max", "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+            binary, "-M", "pc-q35-10.0,accel=kvm,memory-backend=ram,aux-ram-share=on",
+            "-cpu", "host", "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
             "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
             "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
             "-object", "iommufd,id=iommufd0", "-device", f"vfio-pci,id=nvme,host={NVME},iommufd=iommufd0{vfio}",

@@ -1,6 +1,7 @@
 /*
  * The guest's workload: it makes every fault that an update could bring upon a guest visible from outside.
- * Kernel command line: cprsharp.mem=MIB (64), cprsharp.duty=PERCENT (25), cprsharp.disk=DEVICE.
+ * Kernel command line: cprsharp.mem=MIB (64), cprsharp.duty=PERCENT (25), cprsharp.disk=DEVICE,
+ * cprsharp.tick=MS (1); what lasts longer than 20 ticks is a gap.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -118,7 +119,7 @@ int main(void)
     unsigned duty = percent < 1 ? 1 : percent > 100 ? 100 : (unsigned)percent;
 
     say("workload mem_mib=%zu duty=%u", mib, duty);
-    ticker_start();
+    ticker_start(number_parameter("cprsharp.tick", 1));
     memory_start(mib << 20, duty);
     disk_start(kernel_parameter("cprsharp.disk"), duty);
     say("ready");

@@ -10,7 +10,9 @@
 #include "workload.h"
 
 enum { RING = 1024, GAP_RING = 256 };
-static const uint64_t gap_limit_ns = 20 * NS_PER_MS;
+enum { GAP_TICKS = 20 };
+
+static uint64_t period_ns;
 
 _Atomic uint64_t ticks, gaps, max_gap_ns, clock_errors;
 int ticker_event;
@@ -54,7 +56,7 @@ static void *tick_forever(void *unused)
     (void)unused;
     uint64_t last = monotonic_ns(), last_real = now_ns(CLOCK_REALTIME), deadline = last, tick = 0;
     for (;;) {
-        deadline += NS_PER_MS;
+        deadline += period_ns;
         struct timespec t = {(time_t)(deadline / (1000 * NS_PER_MS)), (long)(deadline % (1000 * NS_PER_MS))};
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
             ;
@@ -68,7 +70,7 @@ static void *tick_forever(void *unused)
         ticks = tick;
         if (gap > max_gap_ns)
             max_gap_ns = gap;
-        if (gap > gap_limit_ns)
+        if (gap > GAP_TICKS * period_ns)
             note_gap(gap, now, tick);
         last = now;
         last_real = real;
@@ -95,7 +97,8 @@ void ticker_report_gaps(void)
     uint64_t count;
     if (read(ticker_event, &count, sizeof count) < 0)
         return;
-    while (gaps_said < gaps_queued) {
+    /* Not those that come meanwhile: saying them may take as long as making them. */
+    for (uint64_t until = gaps_queued; gaps_said < until;) {
         struct gap g = gap_ring[gaps_said % GAP_RING];
         say("gap ms=%.1f t=%llu tick=%llu", (double)g.ns / NS_PER_MS, (unsigned long long)(g.at_ns / NS_PER_MS),
             (unsigned long long)g.tick);
@@ -103,8 +106,9 @@ void ticker_report_gaps(void)
     }
 }
 
-void ticker_start(void)
+void ticker_start(size_t period_ms)
 {
+    period_ns = period_ms * NS_PER_MS;
     ticker_event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pthread_t thread;
     pthread_attr_t attributes;

@@ -20,9 +20,9 @@ void duty_rest(struct duty *d);
 /* Output: one whole line per call, safe from every thread except the ticker's, which must never block. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Ticker: one tick per millisecond of CLOCK_MONOTONIC, late ones made up for, none left out. */
+/* Ticker: one tick per period (a millisecond) of CLOCK_MONOTONIC, late ones made up for, none left out. */
 extern _Atomic uint64_t ticks, gaps, max_gap_ns, clock_errors;
-void ticker_start(void);
+void ticker_start(size_t period_ms);
 void ticker_snapshot(struct tick out[BLOCK_TICKS]);
 void ticker_report_gaps(void);
 extern int ticker_event; /* readable when ticker_report_gaps has something to say */
