@@ -129,7 +129,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 await StoppedAsync(switchover, engine, watch, pause.Token);
 
             _clock.Enter(UpdatePhase.Transfer);
+            var disconnected = host.DisconnectNetworkAsync(switchover.Old);
             await TransferAsync(switchover, watch, pause.Token);
+            await disconnected;
 
             _clock.Enter(UpdatePhase.Verify);
             await _faults.HitAsync(FaultPoint.TransferEnd, pause.Token);
@@ -234,7 +236,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
     private async Task CommitAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
     {
-        await host.HandOverNetworkAsync(switchover.New, cancellationToken);
+        await host.ConnectNetworkAsync(switchover.New);
         if (!_wasRunning)
         {
             if (await switchover.New.QueryRunStateAsync(cancellationToken) is var state && state != "paused")
@@ -341,6 +343,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                     throw new UpdateException("new-vmm-died", "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
             }
 
+            await ReconnectAsync(switchover.Old);
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
             await engine.RestoreAsync(switchover.Old, deadline.Token);
             if (switchover.HasNew)
@@ -379,6 +382,19 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         finally
         {
             host.ReleaseClients();
+        }
+    }
+
+    /// <summary>A guest without its network is better than none.</summary>
+    private async Task ReconnectAsync(Vmm old)
+    {
+        try
+        {
+            await host.ConnectNetworkAsync(old);
+        }
+        catch (UpdateException e)
+        {
+            _findings.Add(Finding.Warn(e.Code, old.Binary, e.Message, e.Fix));
         }
     }
 
