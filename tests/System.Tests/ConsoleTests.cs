@@ -30,9 +30,9 @@ public sealed class ConsoleTests
         Assert.Contains("4", await guest.AskAsync("streams echo", "streams"), StringComparison.Ordinal);
         using var tcp = new TcpClient("127.0.0.1", port);
         var terminal = await TerminalAsync(vm, "serial2");
-        await using var agent = new EchoStream("virtserialport", tcp.GetStream(), 32 << 10);
+        await using var agent = new EchoStream("virtserialport", tcp.Client, 32 << 10);
         await using var serial = new EchoStream("serial", UnixSocket.Connect(host.File("s1")), 512);
-        await using var pty = new EchoStream("pty", new FileStream(terminal, FileMode.Open, FileAccess.ReadWrite, 0), 512);
+        await using var pty = EchoStream.Terminal("pty", terminal, 512);
         await using var console = new EchoStream("virtconsole", UnixSocket.Connect(host.File("hvc")), 512);
         EchoStream[] all = [agent, serial, pty, console];
 

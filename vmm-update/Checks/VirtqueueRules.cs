@@ -16,7 +16,7 @@ internal static class VirtqueueRules
     {
         var room = built.Virtqueues.ToDictionary(q => (q.Device, q.Index), q => q.Allocated);
         var tooSmall = now.Virtqueues
-            .Where(q => room.TryGetValue((q.Device, q.Index), out var allocated) && q.Ring > allocated)
+            .Where(q => Corresponds(q, now, built) && room.TryGetValue((q.Device, q.Index), out var allocated) && q.Ring > allocated)
             .GroupBy(q => q.Device, StringComparer.Ordinal)
             .ToList();
         foreach (var device in tooSmall)
@@ -30,5 +30,13 @@ internal static class VirtqueueRules
 
         if (tooSmall.Count == 0 && now.Virtqueues.Length > 0)
             yield return Finding.Pass("virtqueue-size", "virtio devices", $"{now.Virtqueues.Length} queues, all with room in the new VMM");
+    }
+
+    /// <summary>A driver that uses several queue pairs has made more queues than a device has at first, in front of the last one, the control queue.</summary>
+    private static bool Corresponds(Virtqueue queue, VmInspection now, VmInspection built)
+    {
+        var before = now.Virtqueues.Count(q => q.Device == queue.Device);
+        var after = built.Virtqueues.Count(q => q.Device == queue.Device);
+        return before == after || queue.Index < Math.Min(before, after) - 1;
     }
 }

@@ -89,20 +89,31 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
 
     private async Task<int> SwitchAsync(string name, string command, JsonObject arguments, CancellationToken cancellationToken)
     {
-        var directory = new VmDirectory(StateDirectory, name);
+        var report = await SwitchAsync(new VmDirectory(StateDirectory, name), command, arguments, Terminal.Progress, cancellationToken);
+        Print(report, ReportJson.Printed.UpdateReport, Terminal.Update);
+        return report.ExitCode;
+    }
+
+    /// <summary>Updates a VM, or takes an update back, and says what became of it.</summary>
+    /// <param name="directory">The VM.</param>
+    /// <param name="command">One of ours.</param>
+    /// <param name="arguments">Its arguments.</param>
+    /// <param name="progress">Shows what it is at.</param>
+    /// <param name="cancellationToken">Asks the supervisor to stop; what it makes of that is in its report.</param>
+    /// <exception cref="UpdateException">No supervisor answers, or it went away.</exception>
+    internal static async Task<UpdateReport> SwitchAsync(
+        VmDirectory directory, string command, JsonObject arguments, Action<string> progress, CancellationToken cancellationToken)
+    {
         await using var vm = await VmConnection.OpenAsync(directory, cancellationToken);
         if (Environment.GetEnvironmentVariable("CPRSHARP_FAULT") is { Length: > 0 } fault)
             arguments["fault"] = fault;
-        using var progress = vm.SubscribeProgress();
-        var shown = ShowAsync(progress);
-
-        // Ctrl-C asks the supervisor to stop; what it makes of that is in its report.
-        await using var interrupted = cancellationToken.Register(() => _ = CancelAsync(directory));
+        using var phases = vm.SubscribeProgress();
+        var shown = ShowAsync(phases, progress);
+        await using var interrupted = cancellationToken.Register(() => _ = CancelAsync(directory, progress));
         var report = await AskForSwitchAsync(vm, command, arguments);
-        progress.Dispose();
+        phases.Dispose();
         await shown;
-        Print(report, ReportJson.Printed.UpdateReport, Terminal.Update);
-        return report.ExitCode;
+        return report;
     }
 
     private static async Task<UpdateReport> AskForSwitchAsync(VmConnection vm, string command, JsonObject arguments)
@@ -118,14 +129,14 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
         }
     }
 
-    private async Task ShowAsync(Qmp.QmpEventSubscription progress)
+    private static async Task ShowAsync(Qmp.QmpEventSubscription phases, Action<string> progress)
     {
         try
         {
-            await foreach (var e in progress)
+            await foreach (var e in phases)
             {
                 if (e.Data.TryGetProperty("phase", out var phase))
-                    Terminal.Progress($"{phase.GetString()} …");
+                    progress($"{phase.GetString()} …");
             }
         }
         catch (IOException)
@@ -134,21 +145,21 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
         }
     }
 
-    private async Task CancelAsync(VmDirectory directory)
+    private static async Task CancelAsync(VmDirectory directory, Action<string> progress)
     {
         try
         {
             await using var second = await VmConnection.OpenAsync(directory, CancellationToken.None);
-            Terminal.Progress("interrupted: asking the supervisor to stop");
+            progress("interrupted: asking the supervisor to stop");
             await second.AskAsync(QmpNames.Cancel, null, ReportJson.Default.JsonObject, CancellationToken.None);
         }
         catch (Exception e) when (e is IOException or UpdateException or Qmp.QmpException)
         {
-            Terminal.Progress($"could not ask the supervisor to stop: {e.Message}");
+            progress($"could not ask the supervisor to stop: {e.Message}");
         }
     }
 
-    private static async Task<StatusReport> StatusOfAsync(VmDirectory directory, CancellationToken cancellationToken)
+    internal static async Task<StatusReport> StatusOfAsync(VmDirectory directory, CancellationToken cancellationToken)
     {
         using var soon = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         soon.CancelAfter(TimeSpan.FromSeconds(5));

@@ -102,13 +102,22 @@ internal static class CommandTree
 
     private static Command Update()
     {
-        var name = Name();
+        var name = new Argument<string?>("NAME") { Description = "Name of the VM; none with --all", Arity = ArgumentArity.ZeroOrOne };
+        var all = new Option<bool>("--all") { Description = "Update every VM of this host; those that run on the target already are left alone" };
+        var parallel = new Option<int>("--parallel") { Description = "With --all: how many VMs at a time", HelpName = "N", DefaultValueFactory = _ => 1 };
+        var maxFailures = new Option<int>("--max-failures") { Description = "With --all: begin no further one after so many have failed or were refused", HelpName = "N", DefaultValueFactory = _ => 1 };
         var to = new Option<string>("--to") { Description = "The QEMU binary that the guest is to run on, a path or a name to look for in PATH", Required = true, HelpName = "BINARY" };
         var engine = new Option<string?>("--engine") { Description = "auto (what fits with the shortest expected pause), transfer or shared-ram; exec is reserved (default: the setting Update:Engine, else auto)", HelpName = "ENGINE" };
         engine.AcceptOnlyFromAmong("auto", "transfer", "shared-ram", "exec");
         var dryRun = new Option<bool>("--dry-run") { Description = "Check and plan, then stop; nothing is started" };
-        return Command("update", "Live-update the VM: its guest goes on under another QEMU", [to, engine, dryRun], [name], (p, cli, ct) =>
-            cli.UpdateAsync(p.GetValue(name)!, p.GetValue(to)!, p.GetValue(engine), p.GetValue(dryRun), ct));
+        return Command("update", "Live-update the VM: its guest goes on under another QEMU", [to, engine, dryRun, all, parallel, maxFailures], [name], (p, cli, ct) =>
+            (p.GetValue(name), p.GetValue(all)) switch
+            {
+                ({ } one, false) => cli.UpdateAsync(one, p.GetValue(to)!, p.GetValue(engine), p.GetValue(dryRun), ct),
+                (null, true) => new FleetUpdate(cli, CliContext.ResolveBinary(p.GetValue(to)!), p.GetValue(engine), p.GetValue(dryRun))
+                    .RunAsync(p.GetValue(parallel), p.GetValue(maxFailures), ct),
+                _ => throw new ArgumentException("give the name of a VM, or --all"),
+            });
     }
 
     private static Command Rollback()

@@ -116,6 +116,42 @@ internal sealed class Terminal
         _out.Write(table);
     }
 
+    public void Fleet(FleetReport fleet)
+    {
+        if (fleet.Vms.IsEmpty)
+        {
+            Progress("no VMs");
+            return;
+        }
+
+        var table = new Table().Border(TableBorder.None).AddColumns("VM", "OUTCOME", "FROM", "TO", "ENGINE", "PAUSE ms", "TOTAL ms", "ERROR");
+        foreach (var member in fleet.Vms)
+        {
+            var update = member.Update;
+            table.AddRow(
+                Markup.Escape(member.Vm),
+                Markup.Escape(Words(member)),
+                Markup.Escape(update?.From.Version ?? "-"),
+                Markup.Escape(update?.To.Version ?? "-"),
+                Markup.Escape(update?.Engine ?? "-"),
+                Markup.Escape(update?.PauseMs is { } pause ? $"{pause:0.00}" : "-"),
+                Markup.Escape(update is null ? "-" : $"{update.TotalMs:0}"),
+                Markup.Escape(member.Error?.Message ?? ""));
+        }
+
+        _out.Write(table);
+        var counts = fleet.Vms.CountBy(Words).Select(c => $"{c.Value} {c.Key}");
+        _out.WriteLine($"{fleet.Vms.Length} VMs in {fleet.TotalMs / 1000:0.0} s: {string.Join(", ", counts)}");
+    }
+
+    public static string Words(FleetMember member) => member.Outcome switch
+    {
+        FleetOutcome.AlreadyThere => "already there",
+        FleetOutcome.RolledBack => "rolled back",
+        FleetOutcome.NotStarted => "not started",
+        _ => member.Outcome.ToString().ToLowerInvariant(),
+    };
+
     public void History(HistoryDocument history)
     {
         if (history.Updates.IsEmpty)

@@ -30,5 +30,5 @@ internal static class ConsoleUse
 
     private static bool Names(SpecOption option, string id) =>
         option.Name.IsOneOf("device", "netdev", "net", "nic", "object", "tpmdev", "gdb", "fsdev", "global", "set", "qtest")
-        && OptionString.Parse(option, null).Pairs.Any(pair => pair.Value.Is(id) || pair.Value.Is("chardev:" + id));
+        && OptionString.Parse(option, null).Pairs.Any(pair => (pair.Value.Is(id) && !pair.Key.Is("id")) || pair.Value.Is("chardev:" + id));
 }

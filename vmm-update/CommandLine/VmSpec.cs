@@ -89,14 +89,18 @@ public sealed record ListenerDescriptor(int Number, string Chardev, EndpointAddr
 public sealed record ConsoleDescriptor(
     int Number, string Chardev, EndpointAddress Address, bool Wait = false, bool Telnet = false, bool Monitor = false) : HeldDescriptor(Number);
 
-/// <summary>A queue of a tap device. The VMM that has the guest has it at <paramref name="Number"/>. One that is being prepared has there a
-/// tap device on which nothing happens, and this queue at <paramref name="Spare"/>: what QEMU does to its tap when it starts (no header, no
-/// offloads, queues detached, a first frame read) would break the network of the guest that still runs.</summary>
-/// <param name="Number">Number in the child.</param>
-/// <param name="Spare">Another number, for a VMM that is being prepared.</param>
+/// <summary>A queue of a tap device. The VMM that runs the guest has it at <paramref name="Number"/>; every VMM has it at <paramref name="Spare"/>.</summary>
+/// <remarks>
+/// A VMM that is being prepared has a tap device on which nothing happens at <paramref name="Number"/>: what QEMU does to its tap when it
+/// starts (no header, no offloads, queues detached, a first frame read) would break the network of the guest that still runs. A VMM that has
+/// stopped the guest has there what <paramref name="Quiet"/> is: it would read one more frame, and die with it.
+/// </remarks>
+/// <param name="Number">Number in the child, as QEMU is told.</param>
+/// <param name="Spare">Number of the queue itself.</param>
+/// <param name="Quiet">Number of a socket on which nothing ever comes.</param>
 /// <param name="Netdev">Id of the network backend; its queues follow each other.</param>
 /// <param name="Source">Where the queue comes from.</param>
-public sealed record TapDescriptor(int Number, int Spare, string Netdev, TapSource Source) : HeldDescriptor(Number);
+public sealed record TapDescriptor(int Number, int Spare, int Quiet, string Netdev, TapSource Source) : HeldDescriptor(Number);
 
 /// <summary>Where a tap queue comes from.</summary>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]

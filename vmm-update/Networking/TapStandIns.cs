@@ -40,11 +40,17 @@ internal sealed class TapStandIns : IDisposable
         }
     }
 
-    /// <summary>Gives a VMM, which has loaded the guest and does not run it yet, the real devices.</summary>
-    /// <exception cref="UpdateException">It is not to be had.</exception>
-    public static void Exchange(PidFd vmm, VmSpec spec)
+    /// <summary>Gives a VMM the real devices: one that has loaded the guest and does not run it yet, or one that shall run it again.</summary>
+    /// <exception cref="UpdateException">They cannot be exchanged.</exception>
+    public static void Connect(PidFd vmm, VmSpec spec) => Exchange(vmm, spec, t => t.Spare);
+
+    /// <summary>Takes the real devices from a VMM that has stopped the guest.</summary>
+    /// <exception cref="UpdateException">They cannot be exchanged.</exception>
+    public static void Disconnect(PidFd vmm, VmSpec spec) => Exchange(vmm, spec, t => t.Quiet);
+
+    private static void Exchange(PidFd vmm, VmSpec spec, Func<TapDescriptor, int> from)
     {
-        (int From, int To)[] changes = [.. spec.Descriptors.OfType<TapDescriptor>().Select(t => (t.Spare, t.Number))];
+        (int From, int To)[] changes = [.. spec.Descriptors.OfType<TapDescriptor>().Select(t => (from(t), t.Number))];
         if (changes.Length == 0)
             return;
         try
@@ -53,7 +59,7 @@ internal sealed class TapStandIns : IDisposable
         }
         catch (Exception e) when (e is IOException or TimeoutException or PlatformNotSupportedException)
         {
-            throw new UpdateException("tap-handover", $"the new VMM cannot be given the tap devices: {e.Message}", "the supervisor needs the right to trace its VMMs (kernel.yama.ptrace_scope, CAP_SYS_PTRACE)", e);
+            throw new UpdateException("tap-handover", $"the tap devices cannot be handed over: {e.Message}", "the supervisor needs the right to trace its VMMs (kernel.yama.ptrace_scope, CAP_SYS_PTRACE)", e);
         }
     }
 

@@ -11,13 +11,14 @@ internal sealed class CamelCaseEnum<T>() : JsonStringEnumConverter<T>(JsonNaming
 /// <summary>The documents that the program prints and the supervisor answers with.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    Converters = [typeof(CamelCaseEnum<Severity>), typeof(CamelCaseEnum<UpdatePhase>), typeof(CamelCaseEnum<UpdateOutcome>), typeof(CamelCaseEnum<Verdict>)])]
+    Converters = [typeof(CamelCaseEnum<Severity>), typeof(CamelCaseEnum<UpdatePhase>), typeof(CamelCaseEnum<UpdateOutcome>), typeof(CamelCaseEnum<FleetOutcome>), typeof(CamelCaseEnum<Verdict>)])]
 [JsonSerializable(typeof(UpdateReport))]
 [JsonSerializable(typeof(CheckReport))]
 [JsonSerializable(typeof(StatusReport))]
 [JsonSerializable(typeof(StatusDocument))]
 [JsonSerializable(typeof(HistoryDocument))]
 [JsonSerializable(typeof(FaultPointsDocument))]
+[JsonSerializable(typeof(FleetReport))]
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(System.Text.Json.Nodes.JsonObject))]
 internal sealed partial class ReportJson : JsonSerializerContext

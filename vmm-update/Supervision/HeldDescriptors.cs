@@ -16,6 +16,12 @@ internal sealed class HeldDescriptors : IDisposable
     private readonly List<InheritedDescriptor> _descriptors;
     private readonly List<Socket> _sockets;
     private readonly List<(TapDescriptor Wanted, SafeFileHandle Queue)> _taps = [];
+    private readonly Lazy<(Socket Ours, Socket Theirs)> _quiet = new(() =>
+    {
+        var (ours, theirs) = UnixSocket.Pair();
+        ours.Blocking = theirs.Blocking = false;
+        return (ours, theirs);
+    });
 
     private HeldDescriptors(List<InheritedDescriptor> descriptors, List<Socket> sockets)
     {
@@ -24,10 +30,22 @@ internal sealed class HeldDescriptors : IDisposable
     }
 
     /// <summary>For the VMM that starts the guest.</summary>
-    public IReadOnlyList<InheritedDescriptor> All => [.. _descriptors, .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Number))];
+    public IReadOnlyList<InheritedDescriptor> All => [.. Prepared, .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Number))];
 
     /// <summary>For a VMM that is being prepared, beside the stand-ins for the taps.</summary>
-    public IReadOnlyList<InheritedDescriptor> Prepared => [.. _descriptors, .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Spare))];
+    public IReadOnlyList<InheritedDescriptor> Prepared =>
+    [
+        .. _descriptors,
+        .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Spare)),
+        .. _taps.Select(t => new InheritedDescriptor(_quiet.Value.Theirs.SafeHandle, t.Wanted.Quiet)),
+    ];
+
+    /// <summary>Ends a wait for something on the socket where nothing comes.</summary>
+    public void WakeQuiet()
+    {
+        if (_taps.Count > 0)
+            _quiet.Value.Ours.Send(new byte[1], SocketFlags.None, out _);
+    }
 
     public IReadOnlyList<(TapDescriptor Wanted, SafeFileHandle Queue)> Taps => _taps;
 
@@ -59,21 +77,8 @@ internal sealed class HeldDescriptors : IDisposable
         foreach (var number in spec.Descriptors.Where(d => d is not TapDescriptor).Select(d => d.Number).Concat(spec.InheritedDescriptors))
             held._descriptors.Add(new InheritedDescriptor(vmm.GetDescriptor(number), number));
         foreach (var tap in spec.Descriptors.OfType<TapDescriptor>())
-            held._taps.Add((tap, Real(vmm, tap)));
+            held._taps.Add((tap, vmm.GetDescriptor(tap.Spare)));
         return held;
-
-        // The VMM that started the guest has it at one number only.
-        static SafeFileHandle Real(PidFd vmm, TapDescriptor tap)
-        {
-            try
-            {
-                return vmm.GetDescriptor(tap.Spare);
-            }
-            catch (SyscallException e) when (e.Errno == Errno.EBADF)
-            {
-                return vmm.GetDescriptor(tap.Number);
-            }
-        }
     }
 
     /// <summary>Takes duplicates of the listening sockets of a VMM that made them itself, and of the descriptors it was started with.</summary>
@@ -121,6 +126,11 @@ internal sealed class HeldDescriptors : IDisposable
             socket.Dispose();
         foreach (var (_, queue) in _taps)
             queue.Dispose();
+        if (_quiet.IsValueCreated)
+        {
+            _quiet.Value.Ours.Dispose();
+            _quiet.Value.Theirs.Dispose();
+        }
     }
 
     private void Add(HeldDescriptor wanted, bool listen, string directory)

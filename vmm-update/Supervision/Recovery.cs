@@ -123,6 +123,7 @@ internal static class Recovery
             {
                 if (fresh is not null)
                     await fresh.KillAsync();
+                await Task.Run(() => TapStandIns.Connect(old.PidFd, spec), cancellationToken);
                 await OldVmmRecovery.GiveGuestBackAsync(old, journal.WasRunning, cancellationToken);
                 return step == SwitchStep.None
                     ? new Choice(old, UpdateOutcome.Failed, "the guest had not left the old VMM and stays there")
@@ -132,7 +133,7 @@ internal static class Recovery
 
         if (freshState != "paused")
             return null;
-        await Task.Run(() => TapStandIns.Exchange(fresh!.PidFd, spec), cancellationToken);
+        await Task.Run(() => TapStandIns.Connect(fresh!.PidFd, spec), cancellationToken);
 
         if (journal.WasRunning)
             await fresh!.ExecuteAsync("cont", cancellationToken);

@@ -167,12 +167,18 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, Record.Spec, cancellationToken);
 
-    public async Task HandOverNetworkAsync(Vmm fresh, CancellationToken cancellationToken)
+    public Task DisconnectNetworkAsync(Vmm old) =>
+        _held.Taps.Count == 0 ? Task.CompletedTask : Task.Run(() => TapStandIns.Disconnect(old.PidFd, Record.Spec));
+
+    public async Task ConnectNetworkAsync(Vmm vmm)
     {
         if (_held.Taps.Count == 0)
             return;
-        await Task.Run(() => TapStandIns.Exchange(fresh.PidFd, Record.Spec), cancellationToken);
-        _standIns?.Wake();
+        await Task.Run(() => TapStandIns.Connect(vmm.PidFd, Record.Spec));
+        if (vmm == Current)
+            _held.WakeQuiet();
+        else
+            _standIns?.Wake();
     }
 
     public void HoldClients()

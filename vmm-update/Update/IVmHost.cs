@@ -36,8 +36,11 @@ internal interface IVmHost
     /// <summary>Connects the consoles' clients to the new VMM, too.</summary>
     Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken);
 
-    /// <summary>Gives the new VMM, which has loaded the guest and does not run it yet, the tap devices.</summary>
-    Task HandOverNetworkAsync(Vmm fresh, CancellationToken cancellationToken);
+    /// <summary>Takes the tap devices from the old VMM, which has stopped the guest.</summary>
+    Task DisconnectNetworkAsync(Vmm old);
+
+    /// <summary>Gives the tap devices to the VMM that is about to run the guest.</summary>
+    Task ConnectNetworkAsync(Vmm vmm);
 
     /// <summary>Holds back clients' commands that could change the machine, until disposed. Queries go on.</summary>
     Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken);

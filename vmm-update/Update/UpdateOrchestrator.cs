@@ -130,7 +130,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 await StoppedAsync(switchover, engine, watch, pause.Token);
 
             _clock.Enter(UpdatePhase.Transfer);
+            var disconnected = host.DisconnectNetworkAsync(switchover.Old);
             await TransferAsync(switchover, watch, pause.Token);
+            await disconnected;
 
             _clock.Enter(UpdatePhase.Verify);
             engine.Loaded();
@@ -236,7 +238,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
     private async Task CommitAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
     {
-        await host.HandOverNetworkAsync(switchover.New, cancellationToken);
+        await host.ConnectNetworkAsync(switchover.New);
         if (!_wasRunning)
         {
             if (await switchover.New.QueryRunStateAsync(cancellationToken) is var state && state != "paused")
@@ -359,6 +361,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             }
 
             engine.Abandoned();
+            await ReconnectAsync(switchover.Old);
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
             await engine.RestoreAsync(switchover.Old, deadline.Token);
             if (switchover.HasNew)
@@ -397,6 +400,19 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         finally
         {
             host.ReleaseClients();
+        }
+    }
+
+    /// <summary>A guest without its network is better than none.</summary>
+    private async Task ReconnectAsync(Vmm old)
+    {
+        try
+        {
+            await host.ConnectNetworkAsync(old);
+        }
+        catch (UpdateException e)
+        {
+            _findings.Add(Finding.Warn(e.Code, old.Binary, e.Message, e.Fix));
         }
     }
 

@@ -8,7 +8,8 @@ namespace CprSharp.SystemTests.Harness;
 internal sealed class EchoStream : IAsyncDisposable
 {
     private const int LineLength = 8;
-    private readonly Stream _stream;
+    private readonly Stream _input;
+    private readonly Stream _output;
     private readonly int _window;
     private readonly CancellationTokenSource _enough = new();
     private readonly SemaphoreSlim _room = new(0);
@@ -18,21 +19,26 @@ internal sealed class EchoStream : IAsyncDisposable
     private long _received;
 
     /// <param name="name">For messages.</param>
-    /// <param name="stream">Owned from here on.</param>
+    /// <param name="input">Where it comes back; owned from here on.</param>
+    /// <param name="output">Where it is sent; owned from here on.</param>
     /// <param name="window">How many bytes may be under way: what the guest's kernel surely keeps.</param>
-    public EchoStream(string name, Stream stream, int window)
+    public EchoStream(string name, Stream input, Stream output, int window)
     {
         Name = name;
-        _stream = stream;
+        (_input, _output) = (input, output);
         _window = window;
         _sending = Task.Run(SendAsync);
         _receiving = Task.Run(ReceiveAsync);
     }
 
     public EchoStream(string name, Socket socket, int window)
-        : this(name, new NetworkStream(socket, ownsSocket: true), window)
+        : this(name, new NetworkStream(socket, ownsSocket: false), new NetworkStream(socket, ownsSocket: true), window)
     {
     }
+
+    /// <summary>A terminal, opened twice: its file streams do one thing at a time.</summary>
+    public static EchoStream Terminal(string name, string path, int window) => new(
+        name, new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, 0), new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite, 0), window);
 
     public string Name { get; }
 
@@ -65,7 +71,8 @@ internal sealed class EchoStream : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _enough.CancelAsync();
-        await _stream.DisposeAsync();
+        await _output.DisposeAsync();
+        await _input.DisposeAsync();
 
         // A read of a terminal is not ended by closing it.
         await Task.WhenAll(_sending, _receiving).WaitAsync(TimeSpan.FromSeconds(5)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -94,7 +101,7 @@ internal sealed class EchoStream : IAsyncDisposable
 
                 for (var i = 0; i < room; i++)
                     buffer[i] = At(_sent + i);
-                await _stream.WriteAsync(buffer.AsMemory(0, room), CancellationToken.None);
+                await _output.WriteAsync(buffer.AsMemory(0, room), CancellationToken.None);
                 _sent += room;
             }
         }
@@ -108,7 +115,7 @@ internal sealed class EchoStream : IAsyncDisposable
         var buffer = new byte[4096];
         while (true)
         {
-            var count = await _stream.ReadAsync(buffer);
+            var count = await _input.ReadAsync(buffer);
             if (count == 0)
                 return;
             for (var i = 0; i < count; i++)

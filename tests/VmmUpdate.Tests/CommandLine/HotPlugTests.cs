@@ -67,9 +67,9 @@ public sealed class HotPlugTests
     [Fact]
     public void With_a_device_its_backend_of_the_same_name_keeps_its_findings()
     {
-        VmSpec spec = Translate("-M q35 -nodefaults -display none -netdev tap,id=net0,ifname=t -device vfio-pci,host=1:0.0,id=net0");
+        VmSpec spec = Translate("-M q35 -nodefaults -display none -netdev vde,id=net0 -device vfio-pci,host=1:0.0,id=net0");
         HotPlugResult result = HotPlug.Apply(spec, "device_del", new JsonObject { ["id"] = "net0" }, New);
-        Assert.NotNull(result.Spec.Finding("tap-not-held"));
+        Assert.NotNull(result.Spec.Finding("network-reconnect"));
         Assert.Null(result.Spec.Finding("vfio"));
     }
 

@@ -22,6 +22,7 @@ internal sealed partial class HeldDescriptors : IDisposable
             {
                 GuestRamDescriptor ram => Own(Memory(ram.Size)),
                 ListenerDescriptor listener => Own(Listen(listener.Address)).SafeHandle,
+                ConsoleDescriptor console => Own(Listen(console.Address)).SafeHandle,
                 _ => throw new NotSupportedException(descriptor.ToString()),
             };
             // Without close-on-exec, at a number that nothing of the test's own has.

@@ -41,8 +41,13 @@ public sealed class RealWorldTests
         VmSpec spec = Translate(LibvirtLine.Replace('\n', ' '));
         Assert.Equal("pc-q35-10.0", spec.MachineType);
         Assert.Equal([new ClientSocket("monitor", new DescriptorAddress(29))], spec.ClientSockets);
-        Assert.Equal([28, 29, 30, 31], spec.InheritedDescriptors);
-        Assert.Equal([new GuestRamDescriptor(200, "pc.ram", 4L << 30)], spec.Descriptors);
+        Assert.Equal([28, 29, 31], spec.InheritedDescriptors);
+        Assert.Equal(
+            [
+                new GuestRamDescriptor(200, "pc.ram", 4L << 30), new ConsoleDescriptor(201, "charserial0", new TerminalAddress(null)),
+                new TapDescriptor(30, 202, 203, "hostnet0", new TapInherited()),
+            ],
+            spec.Descriptors);
         string target = Line(spec.RenderTarget());
         Assert.StartsWith("-name guest=web1,debug-threads=on -object", target, StringComparison.Ordinal);
         Assert.Contains("""-object {"qom-type":"memory-backend-file","id":"pc.ram","x-use-canonical-path-for-ramblock-id":false,"share":true,"size":4294967296,"mem-path":"/proc/self/fd/200"}""", target, StringComparison.Ordinal);
@@ -80,11 +85,11 @@ public sealed class RealWorldTests
                 new ClientSocket("qmp-event", new UnixAddress("/var/run/qmeventd.sock"), Listen: false, ReconnectMilliseconds: 5000),
             ],
             spec.ClientSockets);
-        Assert.Equal(["pc.ram", "qga0", "serial0"],
-            spec.Descriptors.Select(static d => d switch { GuestRamDescriptor ram => ram.Id, ListenerDescriptor listener => listener.Chardev, _ => "?" }));
+        Assert.Equal(["pc.ram", "qga0", "serial0", "net0"],
+            spec.Descriptors.Select(static d => d switch { GuestRamDescriptor ram => ram.Id, ConsoleDescriptor console => console.Chardev, TapDescriptor tap => tap.Netdev, _ => "?" }));
         Assert.True(spec.Daemonize);
         Assert.Equal("/var/run/qemu-server/100.pid", spec.PidFile);
-        Assert.Equal(["tap-not-held", "vhost"], spec.Findings.Where(static f => f.Severity == FindingSeverity.Fail).Select(static f => f.Id).Order(StringComparer.Ordinal));
+        Assert.Equal(["vhost"], spec.Findings.Where(static f => f.Severity == FindingSeverity.Fail).Select(static f => f.Id).Order(StringComparer.Ordinal));
         Assert.NotNull(spec.Finding("vnc-password"));
     }
 
@@ -106,7 +111,7 @@ public sealed class RealWorldTests
             -monitor unix:ubuntu/ubuntu-monitor.socket,server,nowait -serial unix:ubuntu/ubuntu-serial.socket,server,nowait
             """.Replace('\n', ' '));
         Assert.Equal(["pc.ram", "legacy-monitor0", "serial0"],
-            spec.Descriptors.Select(static d => d switch { GuestRamDescriptor ram => ram.Id, ListenerDescriptor listener => listener.Chardev, _ => "?" }));
+            spec.Descriptors.Select(static d => d switch { GuestRamDescriptor ram => ram.Id, ConsoleDescriptor console => console.Chardev, TapDescriptor tap => tap.Netdev, _ => "?" }));
         Assert.Equal(["display-spice"], spec.Findings.Where(static f => f.Severity == FindingSeverity.Fail).Select(static f => f.Id));
         Assert.Equal(["9p", "chardev-listener", "cpu-model", "display-window", "host-forward", "user-network"],
             spec.Findings.Where(static f => f.Severity == FindingSeverity.Warn).Select(static f => f.Id).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal));

@@ -32,7 +32,7 @@ public sealed class TranslationTests
             Line(spec.RenderFirstStart()));
         Assert.Equal([new ClientSocket("legacy-monitor0", new UnixAddress("/run/q.sock"))], spec.ClientSockets);
         Assert.Equal(
-            [new GuestRamDescriptor(200, "pc.ram", 2L << 30), new ListenerDescriptor(201, "serial0", new UnixAddress("/run/s.sock"))],
+            [new GuestRamDescriptor(200, "pc.ram", 2L << 30), new ConsoleDescriptor(201, "serial0", new UnixAddress("/run/s.sock"))],
             spec.Descriptors);
     }
 
@@ -155,7 +155,8 @@ public sealed class TranslationTests
 
     [Theory]
     [InlineData("-chardev socket,id=c,path=/s,server=on,wait=off -device x,chardev=c", "-chardev socket,id=c,server=on,wait=off,fd=201 -device x,chardev=c", null)]
-    [InlineData("-chardev socket,id=c,path=/s,server=on", "-chardev socket,id=c,server=on,fd=201,wait=on", "-chardev socket,id=c,server=on,fd=201,wait=off")]
+    [InlineData("-chardev socket,id=c,path=/s,server=on", "-chardev socket,id=c,server=on,fd=201,wait=off", null)]
+    [InlineData("-chardev socket,id=c,path=/s,server=on -device x,chardev=c", "-chardev socket,id=c,server=on,fd=201,wait=on -device x,chardev=c", "-chardev socket,id=c,server=on,fd=201,wait=off -device x,chardev=c")]
     [InlineData("-chardev socket,id=c,host=0.0.0.0,port=4000,server,nowait,telnet=on,ipv4=on", "-chardev socket,id=c,server=on,wait=off,telnet=on,fd=201", null)]
     [InlineData("-serial telnet:localhost:4000,server,nowait", "-chardev socket,id=serial0,server=on,wait=off,telnet=on,fd=201 -serial chardev:serial0", null)]
     [InlineData("-serial mon:unix:/s,server=on,wait=off", "-chardev socket,id=serial0,server=on,wait=off,mux=on,fd=201 -serial chardev:serial0 -mon chardev=serial0,mode=readline", null)]
@@ -167,7 +168,8 @@ public sealed class TranslationTests
     [InlineData("-monitor chardev:c -chardev null,id=c", "-mon chardev=c,mode=readline -chardev null,id=c", null)]
     [InlineData("-chardev null,id=c,logfile=/l", "-chardev null,id=c,logfile=/l", "-chardev null,id=c,logfile=/l,logappend=on")]
     [InlineData("-chardev socket,id=c,fd=30,server=on", "-chardev socket,id=c,fd=30,server=on,wait=on", "-chardev socket,id=c,fd=30,server=on,wait=off")]
-    [InlineData("-chardev pty,id=c,path=/link", "-chardev pty,id=c,path=/link", "-chardev pty,id=c")]
+    [InlineData("-chardev pty,id=c,path=/link", "-chardev socket,id=c,fd=201,server=on,wait=off", null)]
+    [InlineData("-chardev pty,id=c,path=/link -device x,chardev=c", "-chardev pty,id=c,path=/link -device x,chardev=c", "-chardev pty,id=c -device x,chardev=c")]
     public void Character_devices(string line, string first, string? target)
     {
         Assert.Equal(first, First(line));
@@ -180,7 +182,7 @@ public sealed class TranslationTests
     [InlineData("-serial tcp::4000,server", "tcp  4000   ")]
     public void A_listener_is_held_at_its_address(string line, string expected)
     {
-        EndpointAddress address = Translate(Plain + line).Descriptors.OfType<ListenerDescriptor>().Single().Address;
+        EndpointAddress address = Translate(Plain + line).Descriptors.OfType<ConsoleDescriptor>().Single().Address;
         Assert.Equal(expected, address switch
         {
             UnixAddress unix => $"unix {unix.Path} {(unix.Abstract ? "abstract" : "path")} {(unix.Tight ? "tight" : "loose")}",
@@ -188,6 +190,37 @@ public sealed class TranslationTests
             _ => "?",
         });
     }
+
+    [Theory]
+    [InlineData("-netdev tap,id=t,ifname=tap7,script=no,downscript=no", "-netdev tap,id=t,fd=201", "interface tap7   True False")]
+    [InlineData("-netdev tap,id=t,vnet_hdr=off,vhost=off", "-netdev tap,id=t,vhost=off,fd=201", "interface  /etc/qemu-ifup /etc/qemu-ifdown False False")]
+    [InlineData("-netdev tap,id=t,queues=2,script=/s,downscript=/d", "-netdev tap,id=t,fds=201:204", "interface  /s /d True True;interface  /s /d True True")]
+    [InlineData("-nic bridge,br=br1,model=e1000", "-nic tap,model=e1000,fd=201", "helper  br1")]
+    [InlineData("-netdev tap,id=t,helper=/h", "-netdev tap,id=t,fd=201", "helper /h br0")]
+    [InlineData("-netdev tap,id=t,fds=30:31", "-netdev tap,id=t,fds=30:31", "inherited;inherited")]
+    public void Taps_are_held(string line, string rendered, string sources)
+    {
+        VmSpec spec = Translate("-M q35 -nodefaults -display none " + line);
+        Assert.EndsWith(rendered, Line(spec.RenderFirstStart()), StringComparison.Ordinal);
+        Assert.Equal(spec.RenderFirstStart(), spec.RenderTarget());
+        Assert.Empty(spec.InheritedDescriptors);
+        Assert.Equal(sources, string.Join(';', spec.Descriptors.OfType<TapDescriptor>().Select(static t => t.Source switch
+        {
+            TapInterface i => $"interface {i.Name} {i.Script} {i.DownScript} {i.VnetHeader} {i.MultiQueue}",
+            TapHelper h => $"helper {h.Helper} {h.Bridge}",
+            _ => "inherited",
+        })));
+    }
+
+    [Theory]
+    [InlineData("-serial unix:/s,server -monitor telnet::5,server,nowait", "serial0 wait;legacy-monitor0 telnet monitor")]
+    [InlineData("-serial mon:unix:/s,server,nowait", "serial0-base")]
+    [InlineData("-serial pty -device virtio-serial -device virtserialport,chardev=c -chardev socket,id=c,path=/c,server=on,wait=off", "c;serial0")]
+    [InlineData("-chardev socket,id=c,path=/c,server=on,wait=off,tls-creds=t", "")]
+    [InlineData("-chardev socket,id=c,path=/c,server=on,wait=off -netdev vhost-user,id=n,chardev=c", "")]
+    public void Consoles_are_served_where_only_bytes_go_through(string line, string consoles) =>
+        Assert.Equal(consoles, string.Join(';', Translate(Plain + line).Descriptors.OfType<ConsoleDescriptor>().OrderBy(static c => c.Chardev, StringComparer.Ordinal).Reverse().OrderBy(static c => c.Chardev.Length)
+            .Select(static c => $"{c.Chardev}{(c.Wait ? " wait" : "")}{(c.Telnet ? " telnet" : "")}{(c.Monitor ? " monitor" : "")}")));
 
     public static TheoryData<string, ClientSocket> QmpSockets => new()
     {
@@ -249,8 +282,9 @@ public sealed class TranslationTests
     public void Held_descriptors_avoid_the_users_numbers()
     {
         VmSpec spec = Translate(Plain + "-netdev tap,id=t,fds=200:201,vhost=off -add-fd fd=202,set=1 -chardev file,id=c,path=/dev/fd/203 -append fd=204 -serial unix:/s,server");
-        Assert.Equal([204, 205], spec.Descriptors.Select(static d => d.Number));
-        Assert.Equal([200, 201, 202, 203], spec.InheritedDescriptors);
+        Assert.Equal([204, 205, 200, 201], spec.Descriptors.Select(static d => d.Number));
+        Assert.Equal([206, 207, 208, 209], spec.Descriptors.OfType<TapDescriptor>().SelectMany(static t => new[] { t.Spare, t.Quiet }));
+        Assert.Equal([202, 203], spec.InheritedDescriptors);
     }
 
     [Theory]
@@ -303,10 +337,10 @@ public sealed class TranslationTests
     [Theory]
     [InlineData("-device vfio-pci,host=01:00.0,id=gpu", "vfio", FindingSeverity.Fail, "gpu")]
     [InlineData("-object iommufd,id=iommufd0", "vfio", FindingSeverity.Fail, "iommufd0")]
-    [InlineData("-netdev tap,id=t0,ifname=tap0,script=no", "tap-not-held", FindingSeverity.Fail, "t0")]
-    [InlineData("-netdev bridge,id=b0,br=br0", "tap-not-held", FindingSeverity.Fail, "b0")]
+    [InlineData("-netdev tap,id=t0,ifname=tap0,script=no", "tap-held", FindingSeverity.Pass, "t0")]
+    [InlineData("-netdev bridge,id=b0,br=br0", "tap-held", FindingSeverity.Pass, "b0")]
     [InlineData("-netdev tap,id=t0,fd=9,vhost=on,vhostfd=10", "vhost", FindingSeverity.Fail, "t0")]
-    [InlineData("-netdev tap,id=t0,fd=9", "tap-shared", FindingSeverity.Warn, "t0")]
+    [InlineData("-netdev tap,id=t0,fd=9", "tap-held", FindingSeverity.Pass, "t0")]
     [InlineData("-netdev vhost-user,id=v,chardev=c -chardev socket,id=c,path=/v", "vhost-user", FindingSeverity.Fail, "v")]
     [InlineData("-netdev socket,id=s,listen=:1234", "network-port", FindingSeverity.Fail, "s")]
     [InlineData("-netdev socket,id=s,connect=h:1234", "network-reconnect", FindingSeverity.Warn, "s")]
@@ -331,7 +365,7 @@ public sealed class TranslationTests
     [InlineData("-icount shift=auto,rr=record,rrfile=r", "record-replay", FindingSeverity.Fail, "-icount")]
     [InlineData("-sandbox on,spawn=deny", "sandbox", FindingSeverity.Pass, "-sandbox on,spawn=deny")]
     [InlineData("-serial stdio", "stdio", FindingSeverity.Warn, "serial")]
-    [InlineData("-serial pty", "chardev-pty", FindingSeverity.Warn, "serial0")]
+    [InlineData("-serial pty", "chardev-served", FindingSeverity.Pass, "serial0")]
     [InlineData("-chardev socket,id=c,path=/s", "chardev-client", FindingSeverity.Warn, "c")]
     [InlineData("-vnc :1,password=on", "vnc-password", FindingSeverity.Warn, "vnc :1")]
     public void A_finding_names_its_object(string line, string id, FindingSeverity severity, string subject)
