@@ -13,7 +13,7 @@ internal static class VmRules
         yield return RunState(vm);
         foreach (var finding in Memory(vm))
             yield return finding;
-        foreach (var reason in vm.BlockedReasons)
+        foreach (var reason in vm.BlockedReasons.Where(r => !IsOfOrdinaryMigration(vm, r)))
             yield return Finding.Fail("migration-blocked", vm.MachineType, $"QEMU itself refuses: {reason}", "remove what it names");
         if (vm.MigrationStatus is "setup" or "active" or "device" or "pre-switchover" or "postcopy-active" or "cancelling")
         {
@@ -24,6 +24,11 @@ internal static class VmRules
         foreach (var pty in vm.CharDevices.Where(c => c.FileName.StartsWith("pty:", StringComparison.Ordinal)))
             yield return Finding.Warn("chardev-pty", pty.Label, $"it is {pty.FileName}; the new VMM makes a new pty", "use a socket chardev, whose name stays");
     }
+
+    /// <summary>The reasons are those of the mode that is set, which is the ordinary one. There, but not in <c>cpr-transfer</c>, a passed-through
+    /// device has to be able to save its own state; what that mode has against the VM is asked when it is set.</summary>
+    private static bool IsOfOrdinaryMigration(VmInspection vm, string reason) =>
+        !vm.PassedThrough.IsEmpty && reason.Contains("VFIO migration", StringComparison.Ordinal);
 
     private static Finding MachineType(VmInspection vm, QemuBinary target) => target.Machines.FirstOrDefault(m => m.Name == vm.MachineType) switch
     {

@@ -4,6 +4,7 @@ using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Engines;
 
@@ -68,6 +69,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
             [("multifd", false), ("postcopy-ram", false), ("x-ignore-shared", false), ("events", true), ("return-path", true)],
             cancellationToken);
         await switchover.Old.ExecuteAsync("migrate-set-parameters", new JsonObject { ["mode"] = "cpr-transfer" }, cancellationToken);
+        await RequireNotBlockedAsync(switchover.Old, cancellationToken);
         await switchover.Old.ExecuteAsync(
             "migrate",
             new JsonObject
@@ -110,6 +112,17 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
 
     public Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken) =>
         _before.RestoreAsync(survivor, Capabilities, Parameters, cancellationToken);
+
+    /// <summary>What blocks a migration depends on its mode, which only now is the one that will be used.</summary>
+    private static async Task RequireNotBlockedAsync(Vmm old, CancellationToken cancellationToken)
+    {
+        var migration = await old.ExecuteAsync("query-migrate", cancellationToken);
+        if (migration.TryGetProperty("blocked-reasons", out var reasons) && reasons.GetArrayLength() > 0)
+        {
+            throw new UpdateException(
+                "migration-blocked", $"QEMU itself refuses cpr-transfer: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}", "remove what it names") { IsRefusal = true };
+        }
+    }
 
     private static bool TakesDescriptorChannel(QemuBinary target) => target.Version.AtLeast(10, 2);
 
