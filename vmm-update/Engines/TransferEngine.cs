@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Inspection;
@@ -22,6 +23,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
     private static readonly string[] Parameters = ["mode"];
 
     private readonly MigrationSettingsKeeper _before = new();
+    private ImmutableArray<PassedThroughDevice> _passedThrough = [];
     private BlockingBars? _bars;
 
     public string Name => "transfer";
@@ -70,6 +72,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
             cancellationToken);
         await switchover.Old.ExecuteAsync("migrate-set-parameters", new JsonObject { ["mode"] = "cpr-transfer" }, cancellationToken);
         await RequireNotBlockedAsync(switchover.Old, cancellationToken);
+        await TakeOutBlockingBarsAsync(switchover, cancellationToken);
         await switchover.Old.ExecuteAsync(
             "migrate",
             new JsonObject
@@ -84,9 +87,6 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
             },
             cancellationToken);
 
-        if (!switchover.Vm.PassedThrough.IsEmpty)
-            _bars = BlockingBars.Find(switchover.Old.PidFd, await PassThroughReader.PlaceAsync(switchover.Old, switchover.Vm.PassedThrough, cancellationToken));
-
         // Only now does the new VMM read its descriptors, build its machine and open its monitor.
         await switchover.New.ConnectAsync(cancellationToken);
         await _before.ReadAsync(switchover.New, cancellationToken);
@@ -95,16 +95,14 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
 
     public bool CompletionIsFinal(VmInspection vm) => PassThroughRules.OldCannotResume(vm);
 
-    public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken)
+    public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken) =>
+        switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
+
+    public async Task SettleAsync(Vmm survivor, CancellationToken cancellationToken)
     {
-        _bars?.TakeOut();
-        return switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
+        if (_bars is not null)
+            _bars.PutBack(await PassThroughReader.PlaceAsync(survivor, _passedThrough, cancellationToken));
     }
-
-    /// <summary>The devices go on with their work while the guest is paused, so what they could reach they should reach again soon.</summary>
-    public void Loaded() => _bars?.PutBack();
-
-    public void Abandoned() => _bars?.PutBack();
 
     public void Dispose() => _bars?.Dispose();
 
@@ -112,6 +110,18 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
 
     public Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken) =>
         _before.RestoreAsync(survivor, Capabilities, Parameters, cancellationToken);
+
+    /// <summary>The new VMM tries <c>IOMMU_IOAS_CHANGE_PROCESS</c> when it opens its devices, and where that fails does not take part in the hand-over
+    /// (<c>hw/vfio/cpr-iommufd.c</c>, <c>vfio_cpr_supported</c>); so the BARs must be out before it gets the descriptors.</summary>
+    private async Task TakeOutBlockingBarsAsync(Switchover switchover, CancellationToken cancellationToken)
+    {
+        if (switchover.Vm.PassedThrough.IsEmpty)
+            return;
+
+        _passedThrough = await PassThroughReader.PlaceAsync(switchover.Old, switchover.Vm.PassedThrough, cancellationToken);
+        _bars = BlockingBars.Find(switchover.Old.PidFd, _passedThrough);
+        _bars.TakeOut();
+    }
 
     /// <summary>What blocks a migration depends on its mode, which only now is the one that will be used.</summary>
     private static async Task RequireNotBlockedAsync(Vmm old, CancellationToken cancellationToken)

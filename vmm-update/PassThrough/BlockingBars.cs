@@ -74,14 +74,20 @@ internal sealed class BlockingBars : IDisposable
         }
     }
 
-    /// <summary>Puts back what was taken out. The guest must not have run since on another VMM.</summary>
-    public void PutBack()
+    /// <summary>Puts back what was taken out, to where the guest has it now. What it has nowhere any more stays out.</summary>
+    public void PutBack(IReadOnlyList<PassedThroughDevice> now)
     {
         while (_out.Count > 0)
         {
-            _out[^1].PutBack();
+            _out[^1].PutBack(mapping => Moved(mapping, now));
             _out.RemoveAt(_out.Count - 1);
         }
+    }
+
+    private static BarMapping? Moved(BarMapping mapping, IReadOnlyList<PassedThroughDevice> now)
+    {
+        var bar = now.FirstOrDefault(d => d.Name == mapping.Device.Name)?.Bars.FirstOrDefault(b => b.Index == mapping.Region);
+        return bar is null ? null : mapping with { Range = IovaRange.Of(bar.Address + mapping.Offset, mapping.Range.Length) };
     }
 
     /// <summary>Puts back what is still out, and lets go of the duplicates.</summary>

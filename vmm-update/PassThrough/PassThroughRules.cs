@@ -48,7 +48,7 @@ internal static class PassThroughRules
         if (vm.PassedThrough.Length > 1)
         {
             yield return Finding.Warn(
-                "peer-to-peer", names, "while the update is in its last milliseconds the devices cannot reach each other's BARs; such transfers fail and are reported to the guest's drivers", "avoid peer-to-peer transfers (GPUDirect, NVMe CMB) during the update");
+                "peer-to-peer", names, "from when the new VMM opens its devices until the guest goes on, the devices cannot reach each other's BARs: such transfers fail", "avoid peer-to-peer transfers (GPUDirect, NVMe CMB) during the update");
         }
     }
 

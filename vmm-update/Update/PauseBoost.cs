@@ -7,7 +7,8 @@ namespace CprSharp.VmmUpdate.Update;
 /// Measured on a busy host (24 pairs): raising all threads of both VMMs and our own makes the pause 0.75 (transfer) and 0.70 (shared-ram)
 /// of what it was, and halves its 90th percentile. Raising only the main threads does nothing: the new one waits for the big lock,
 /// which vCPU and RCU threads hold while they in turn wait for a processor. Needs CAP_SYS_NICE or RLIMIT_RTPRIO; without them nothing
-/// is changed.
+/// is changed. vCPU threads under KVM are left out: they run guest code without end, and what KVM waits for (SRCU, by kernel workers of
+/// ordinary priority) never gets a processor beside them; measured: a virtual host of two processors stood still.
 /// </remarks>
 internal sealed class PauseBoost : IDisposable
 {
@@ -17,14 +18,17 @@ internal sealed class PauseBoost : IDisposable
     private readonly Dictionary<int, SchedulingAttributes> _before = [];
 
     /// <summary>Raises the threads that are not scheduled in real time already.</summary>
+    /// <param name="oldPid">A VMM.</param>
+    /// <param name="newPid">The other.</param>
+    /// <param name="except">Threads to leave as they are.</param>
     /// <returns>The boost, to be disposed when the guest runs again; null when it is not permitted.</returns>
-    public static PauseBoost? TryBegin(int oldPid, int newPid)
+    public static PauseBoost? TryBegin(int oldPid, int newPid, IReadOnlySet<int> except)
     {
         var boost = new PauseBoost();
         try
         {
             foreach (var pid in new[] { oldPid, newPid, Environment.ProcessId })
-                boost.Raise(pid);
+                boost.Raise(pid, except);
             return boost;
         }
         catch (SyscallException)
@@ -54,11 +58,11 @@ internal sealed class PauseBoost : IDisposable
         _processes.Clear();
     }
 
-    private void Raise(int pid)
+    private void Raise(int pid, IReadOnlySet<int> except)
     {
         _before[pid] = Scheduling.GetAttributes(pid);
         _processes.Add(pid);
-        foreach (var thread in ProcFs.Threads(pid))
+        foreach (var thread in ProcFs.Threads(pid).Where(t => !except.Contains(t)))
         {
             if (TryGet(thread) is not { Policy: SchedulingPolicy.Other or SchedulingPolicy.Batch or SchedulingPolicy.Idle } before)
                 continue;

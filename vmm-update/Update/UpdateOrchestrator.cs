@@ -25,6 +25,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private readonly PhaseClock _clock = new(entered);
     private readonly DateTimeOffset _started = DateTimeOffset.UtcNow;
     private readonly List<Finding> _findings = [];
+    private readonly HashSet<int> _kvmThreads = [];
     private FaultPlan _faults = FaultPlan.None;
     private bool _wasRunning;
 
@@ -118,7 +119,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         // From here on the operator's Ctrl-C no longer cancels: what was begun is finished, one way or the other.
         host.HoldClients();
         using var pause = new CancellationTokenSource(options.PauseDeadlineMs);
-        using var boost = options.PauseBoost ? PauseBoost.TryBegin(switchover.Old.Pid, switchover.New.Pid) : null;
+        using var boost = options.PauseBoost ? PauseBoost.TryBegin(switchover.Old.Pid, switchover.New.Pid, _kvmThreads) : null;
         try
         {
             _clock.Enter(UpdatePhase.Pause);
@@ -135,7 +136,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await disconnected;
 
             _clock.Enter(UpdatePhase.Verify);
-            engine.Loaded();
             await _faults.HitAsync(FaultPoint.TransferEnd, pause.Token);
 
             _clock.Enter(UpdatePhase.Commit);
@@ -200,6 +200,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         await _faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
         var built = await VmInspector.InspectAsync(switchover.New, switchover.NewFacts, cancellationToken);
         TopologyComparer.Require(inspection, built);
+        if (inspection.Accelerator == "kvm")
+            _kvmThreads.UnionWith([.. inspection.CpuThreads, .. built.CpuThreads]);
         _findings.AddRange(MachineRules.Compare(inspection, built));
         if (_findings.Find(f => f.Severity == Severity.Fail) is { } blocker)
             throw new UpdateException(blocker.Id, $"{blocker.Object}: {blocker.Evidence}", blocker.Fix) { IsRefusal = true };
@@ -303,6 +305,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private async Task RetireAsync(Switchover switchover, IUpdateEngine engine)
     {
         _clock.Enter(UpdatePhase.Retire);
+        await NoteAsync("settle", token => engine.SettleAsync(switchover.New, token));
         await NoteAsync("commit-end", token => _faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
         await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
         await NoteAsync("retire", async _ =>
@@ -360,7 +363,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                     throw new UpdateException("new-vmm-died", "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
             }
 
-            engine.Abandoned();
+            await engine.SettleAsync(switchover.Old, deadline.Token);
             await ReconnectAsync(switchover.Old);
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
             await engine.RestoreAsync(switchover.Old, deadline.Token);
