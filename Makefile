@@ -32,6 +32,10 @@ scenarios: components build ## all scenarios in the virtual host; 'integration-v
 scenario: components build ## one scenario in the virtual host: NAME=...
 	@integration-vm/scenario $(NAME)
 
+soak: components build ## the streams of consoles and networks over UPDATES=100 updates each
+	@CPRSHARP_TEST_UPDATES=$(or $(UPDATES),100) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
+	    --filter 'FullyQualifiedName~ConsoleTests|FullyQualifiedName~NetworkTests'
+
 demo: components publish ## a live update of a real VM, step by step
 	@integration-vm/with-components integration-vm/demo
 

@@ -29,41 +29,39 @@ public static class DescriptorTable
         Trace(LibC.PTRACE_SEIZE, process.Pid, LibC.PTRACE_O_TRACESYSGOOD);
         try
         {
-            Stop(process);
+            Trace(LibC.PTRACE_INTERRUPT, process.Pid, 0);
+            ToEventStop(process);
             var before = Registers(process.Pid);
-            try
-            {
-                foreach (var (from, to) in changes)
-                    Duplicate(process, syscall, from, to, before);
-            }
-            finally
-            {
-                // Stopped where a signal would be handled: only there the kernel restarts what was interrupted.
-                Stop(process);
-                SetRegisters(process.Pid, before);
-            }
+            var failed = changes.Select(c => Duplicate(process, syscall, c.From, c.To, before)).FirstOrDefault(e => e is not null);
+
+            // Stopped once more, where a signal would be handled: only there the kernel restarts what was interrupted.
+            Trace(LibC.PTRACE_INTERRUPT, process.Pid, 0);
+            Trace(LibC.PTRACE_CONT, process.Pid, 0);
+            ToEventStop(process);
+            SetRegisters(process.Pid, before);
+            if (failed is not null)
+                throw failed;
         }
         finally
         {
-            Trace(LibC.PTRACE_DETACH, process.Pid, 0);
+            // Fails only for a process that has ended, or did not stop; then there is an exception already, which says so.
+            _ = LibC.ptrace(LibC.PTRACE_DETACH, process.Pid, 0, 0);
         }
     }
 
-    private static void Duplicate(PidFd process, ulong syscall, int from, int to, LibC.user_regs_t before)
+    /// <returns>Why it failed; null if it did not.</returns>
+    private static SyscallException? Duplicate(PidFd process, ulong syscall, int from, int to, LibC.user_regs_t before)
     {
         var call = before with { rip = syscall, rax = LibC.SYS_dup3, rdi = (ulong)from, rsi = (ulong)to, rdx = LibC.O_CLOEXEC, orig_rax = ulong.MaxValue };
         SetRegisters(process.Pid, call);
         ToSyscallStop(process);
         ToSyscallStop(process);
         var result = (long)Registers(process.Pid).rax;
-        if (result < 0)
-            throw new SyscallException("dup3", $"{from}, {to} in pid {process.Pid}", (int)-result);
+        return result < 0 ? new SyscallException("dup3", $"{from}, {to} in pid {process.Pid}", (int)-result) : null;
     }
 
-    private static void Stop(PidFd process)
+    private static void ToEventStop(PidFd process)
     {
-        Trace(LibC.PTRACE_INTERRUPT, process.Pid, 0);
-        Trace(LibC.PTRACE_CONT, process.Pid, 0, ignoresRunning: true);
         const int eventStop = LibC.SIGTRAP | (128 << 8);
         while (Wait(process) is var status && status != eventStop)
             Trace(LibC.PTRACE_CONT, process.Pid, IsSyscall(status) ? 0 : status & 0x7f);
@@ -109,9 +107,9 @@ public static class DescriptorTable
             throw SyscallException.FromLastError("PTRACE_SETREGS", $"pid {pid}");
     }
 
-    private static void Trace(int request, int pid, nint data, bool ignoresRunning = false)
+    private static void Trace(int request, int pid, nint data)
     {
-        if (LibC.ptrace(request, pid, 0, data) != 0 && !(ignoresRunning && Marshal.GetLastPInvokeError() == Errno.ESRCH))
+        if (LibC.ptrace(request, pid, 0, data) != 0)
             throw SyscallException.FromLastError($"ptrace {request}", $"pid {pid}");
     }
 

@@ -116,8 +116,14 @@ internal static class CommandTree
                 ({ } one, false) => cli.UpdateAsync(one, p.GetValue(to)!, p.GetValue(engine), p.GetValue(dryRun), ct),
                 (null, true) => new FleetUpdate(cli, CliContext.ResolveBinary(p.GetValue(to)!), p.GetValue(engine), p.GetValue(dryRun))
                     .RunAsync(p.GetValue(parallel), p.GetValue(maxFailures), ct),
-                _ => throw new ArgumentException("give the name of a VM, or --all"),
+                _ => NameOrAll(cli),
             });
+    }
+
+    private static Task<int> NameOrAll(CliContext cli)
+    {
+        cli.Terminal.Error(new ReportError("usage", "give the name of a VM, or --all", "see `cprsharp update --help`"));
+        return Task.FromResult(ExitCodes.Usage);
     }
 
     private static Command Rollback()

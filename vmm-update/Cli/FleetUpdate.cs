@@ -15,8 +15,10 @@ internal sealed class FleetUpdate(CliContext cli, string to, string? engine, boo
 
     public async Task<int> RunAsync(int parallel, int maxFailures, CancellationToken cancellationToken)
     {
-        if (parallel < 1 || maxFailures < 1)
-            throw new ArgumentException("--parallel and --max-failures take a number from 1 up");
+        if (parallel < 1)
+            throw new ArgumentException("--parallel takes a number from 1 up", nameof(parallel));
+        if (maxFailures < 1)
+            throw new ArgumentException("--max-failures takes a number from 1 up", nameof(maxFailures));
         var watch = Stopwatch.StartNew();
         var vms = Hosting.StateDirectory.List(cli.StateDirectory).ToArray();
         var members = new FleetMember[vms.Length];

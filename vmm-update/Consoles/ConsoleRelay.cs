@@ -82,13 +82,13 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
 
         if (_link is null)
             return; // what the client says waits in its socket
-        var client = (!_clientDone && _toVmm.HasRoom ? Readiness.Readable : 0) | (_toClient.Count > 0 ? Readiness.Writable : 0);
-        if (client != 0 || (_clientDone && !_clientGone && !_held))
+        var client = (!_clientDone && _toVmm.HasRoom ? Readiness.Readable : Readiness.None) | (_toClient.Count > 0 ? Readiness.Writable : Readiness.None);
+        if (client != Readiness.None || (_clientDone && !_clientGone && !_held))
             set.Add(_client.Handle, client);
         if (DeadFormer is { } dead && _toClient.HasRoom)
             set.Add(dead.Handle, Readiness.Readable);
-        var link = (MayReadVmm ? Readiness.Readable : 0) | (MaySend ? Readiness.Writable : 0);
-        if (link != 0)
+        var link = (MayReadVmm ? Readiness.Readable : Readiness.None) | (MaySend ? Readiness.Writable : Readiness.None);
+        if (link != Readiness.None)
             set.Add(_link.Handle, link);
     }
 
@@ -187,7 +187,7 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
 
     private void ReadClient(Readiness seen)
     {
-        if ((seen & (Readiness.Readable | Readiness.HangUp | Readiness.Error)) == 0)
+        if ((seen & (Readiness.Readable | Readiness.HangUp | Readiness.Error)) == Readiness.None)
             return;
         if (!_clientDone)
         {
@@ -209,7 +209,7 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
             _clientDone = true;
         }
 
-        _clientGone |= (seen & (Readiness.HangUp | Readiness.Error)) != 0;
+        _clientGone |= (seen & (Readiness.HangUp | Readiness.Error)) != Readiness.None;
     }
 
     private void SendToVmm()
@@ -239,7 +239,7 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
                 _link?.Open();
         }
 
-        if (_link is not null && MayReadVmm && set.Of(_link.Handle) != 0 && Read(_link))
+        if (_link is not null && MayReadVmm && set.Of(_link.Handle) != Readiness.None && Read(_link))
             _linkDone = true;
     }
 

@@ -52,7 +52,7 @@ internal sealed class SocketDoor : IConsoleDoor
 
     public IConsoleClient? TryAccept(PollSet set)
     {
-        if ((set.Of(_listener.SafeHandle) & Readiness.Readable) == 0)
+        if ((set.Of(_listener.SafeHandle) & Readiness.Readable) == Readiness.None)
             return null;
         try
         {

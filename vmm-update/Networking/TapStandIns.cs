@@ -36,7 +36,10 @@ internal sealed class TapStandIns : IDisposable
         {
             standIns.Dispose();
             throw new UpdateException(
-                "tap-handover", $"the new VMM's stand-in for a tap device cannot be made: {e.Message}", "run the supervisor with CAP_NET_ADMIN and CAP_SYS_ADMIN", e) { IsRefusal = true };
+                "tap-handover", $"the new VMM's stand-in for a tap device cannot be made: {e.Message}", "run the supervisor with CAP_NET_ADMIN and CAP_SYS_ADMIN", e)
+            {
+                IsRefusal = true,
+            };
         }
     }
 

@@ -33,7 +33,7 @@ public sealed class VmFilesTests : IDisposable
     public void A_record_of_a_newer_form_is_refused()
     {
         VmFiles.Write(_directory, Record());
-        var text = File.ReadAllText(_directory.Record).Replace("\"schema\": 1,\n  \"name\"", "\"schema\": 9,\n  \"name\"", StringComparison.Ordinal);
+        var text = File.ReadAllText(_directory.Record).Replace("\"schema\": 2,\n  \"name\"", "\"schema\": 9,\n  \"name\"", StringComparison.Ordinal);
         File.WriteAllText(_directory.Record, text);
 
         Assert.Equal("state-newer", Assert.Throws<UpdateException>(() => VmFiles.ReadRecord(_directory)).Code);
