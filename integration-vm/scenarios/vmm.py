@@ -159,6 +159,7 @@ class SupervisedVmm(Vmm):
 
     def start(self):
         os.environ["CPRSHARP_STATE_DIR"] = str(self.directory / "state")
+        os.environ["CPRSHARP__Update__PrepareDeadlineSeconds"] = "120"   # emulated twice over, QEMU takes long to start
         require(self.PROGRAM.exists(), f"{self.PROGRAM} is not there: `make publish` builds it")
         self.cprsharp("run", "--name", self.name, "--detach", "--", *self.command)
 

@@ -1,6 +1,5 @@
 using CprSharp.Iommufd;
 using CprSharp.VmmUpdate.Inspection;
-using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 
 namespace CprSharp.VmmUpdate.PassThrough;
