@@ -25,12 +25,12 @@ public static class DescriptorTable
     {
         if (!IsSupported)
             throw new PlatformNotSupportedException("x86-64 only");
-        var syscall = SyscallInstruction(process.Pid);
         Trace(LibC.PTRACE_SEIZE, process.Pid, LibC.PTRACE_O_TRACESYSGOOD);
         try
         {
             Trace(LibC.PTRACE_INTERRUPT, process.Pid, 0);
             ToEventStop(process);
+            var syscall = SyscallInstruction(process.Pid);
             var before = Registers(process.Pid);
             var failed = changes.Select(c => Duplicate(process, syscall, c.From, c.To, before)).FirstOrDefault(e => e is not null);
 

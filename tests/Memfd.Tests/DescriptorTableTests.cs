@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Xunit;
 
 namespace CprSharp.Memfd.Tests;
 
@@ -51,12 +52,19 @@ public sealed class DescriptorTableTests
     public async Task A_busy_process_is_stopped_for_less_than_anybody_notices()
     {
         await using var child = ChildProcess.Start(new ChildProcessStart { Path = "/bin/sh", Arguments = ["-c", "while :; do :; done"] });
-        var watch = Stopwatch.StartNew();
-        for (var i = 0; i < 20; i++)
-            DescriptorTable.Duplicate(child.PidFd, [(0, 20)]);
-        Assert.True(watch.Elapsed < TimeSpan.FromSeconds(5), $"20 changes took {watch.Elapsed}");
-        Assert.Contains(ProcFs.Descriptors(child.Pid), d => d.Number == 20);
-        child.PidFd.Signal(9);
+        try
+        {
+            var watch = Stopwatch.StartNew();
+            for (var i = 0; i < 20; i++)
+                DescriptorTable.Duplicate(child.PidFd, [(0, 20)]);
+            Assert.True(watch.Elapsed < TimeSpan.FromSeconds(5), $"20 changes took {watch.Elapsed}");
+            Assert.Contains(ProcFs.Descriptors(child.Pid), d => d.Number == 20);
+        }
+        finally
+        {
+            child.PidFd.Signal(9);
+        }
+
         await child.Exited;
     }
 }
