@@ -130,7 +130,10 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         if (migration.TryGetProperty("blocked-reasons", out var reasons) && reasons.GetArrayLength() > 0)
         {
             throw new UpdateException(
-                "migration-blocked", $"QEMU itself refuses cpr-transfer: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}", "remove what it names") { IsRefusal = true };
+                "migration-blocked", $"QEMU itself refuses cpr-transfer: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}", "remove what it names")
+            {
+                IsRefusal = true,
+            };
         }
     }
 

@@ -55,7 +55,10 @@ internal sealed class BlockingBars : IDisposable
         {
             bars.Dispose();
             throw new UpdateException(
-                "vfio-descriptors", $"the VMM's descriptors (pid {vmm.Pid}) may not be duplicated: {e.Message}", "run the supervisor as the VMM's user or as root; kernel.yama.ptrace_scope must allow it", e) { IsRefusal = true };
+                "vfio-descriptors", $"the VMM's descriptors (pid {vmm.Pid}) may not be duplicated: {e.Message}", "run the supervisor as the VMM's user or as root; kernel.yama.ptrace_scope must allow it", e)
+            {
+                IsRefusal = true,
+            };
         }
         catch
         {

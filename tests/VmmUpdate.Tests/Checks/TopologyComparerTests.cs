@@ -80,7 +80,7 @@ public sealed class TopologyComparerTests
             PciDevices = [new PciDevice("00.0", 0x8086, 0x29c0, 0x600, ""), new PciDevice("01.0", 0x8086, 0x10d3, 0x200, "nic0")],
             Devices = [new QomDevice("/machine/peripheral/nic0", "e1000e") { Plug = "addr=8" }],
             PassedThrough = [],
-        Virtqueues = [],
+            Virtqueues = [],
             Blocks = [new BlockDevice("cd0", "/first.iso", null, Removable: true, ReadOnly: true)],
             CharDevices = [],
             BlockedReasons = [],
