@@ -236,7 +236,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         await TestHost.EndAsync(supervisor);
         await TestHost.EndAsync(fresh);
         (await update.ResultAsync()).Expect(5);
-        (await vm.Host.CprSharpAsync("adopt", vm.Name)).Expect(0);
+        (await vm.Host.CprSharpAsync(SharedVm.Environment(guardian: false, SharedVm.LongPauseMs), ["adopt", vm.Name])).Expect(0);
         await ExpectUntouchedAsync(vm, pid);
         Assert.Equal(generation, vm.Generation);
         Assert.Equal("rolledBack", (await vm.HistoryAsync())[^1].GetProperty("outcome").GetString());
