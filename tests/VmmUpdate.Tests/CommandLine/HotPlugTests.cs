@@ -95,7 +95,6 @@ public sealed class HotPlugTests
     }
 
     [Theory]
-    [InlineData("device_add", """{"driver":"vfio-pci","id":"v","host":"1:0.0"}""", "vfio", "v")]
     [InlineData("device_add", """{"driver":"virtio-rng-pci"}""", "hot-plug-without-id", "virtio-rng-pci")]
     [InlineData("device_del", """{"id":"nope"}""", "hot-unplug-unknown", "nope")]
     [InlineData("netdev_add", """{"type":"tap","id":"t","fd":"net0"}""", "descriptor-not-held", "t")]

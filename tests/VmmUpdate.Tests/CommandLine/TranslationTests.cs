@@ -335,8 +335,6 @@ public sealed class TranslationTests
     }
 
     [Theory]
-    [InlineData("-device vfio-pci,host=01:00.0,id=gpu", "vfio", FindingSeverity.Fail, "gpu")]
-    [InlineData("-object iommufd,id=iommufd0", "vfio", FindingSeverity.Fail, "iommufd0")]
     [InlineData("-netdev tap,id=t0,ifname=tap0,script=no", "tap-held", FindingSeverity.Pass, "t0")]
     [InlineData("-netdev bridge,id=b0,br=br0", "tap-held", FindingSeverity.Pass, "b0")]
     [InlineData("-netdev tap,id=t0,fd=9,vhost=on,vhostfd=10", "vhost", FindingSeverity.Fail, "t0")]
