@@ -57,8 +57,8 @@ public sealed class NetworkTests(ITestOutputHelper output)
         var (sent, answered) = await pings.StopAsync();
         output.WriteLine($"{Updates} updates, longest pause {longestPause:0.0} ms; {sent} pings, {sent - answered} lost, slowest answer {pings.Longest:0} ms; {tcp.Received >> 10} KiB there and back on one connection");
 
-        // Seen with two queues: one frame in 6423 pings and 20 updates got lost. TCP's bytes, which are sent again, are compared to the last.
-        Assert.InRange(sent - answered, 0, Updates);
+        // A known fault with several queues: one frame in 6423 pings and 20 updates got lost. TCP's bytes, which are sent again, are compared to the last.
+        Assert.InRange(sent - answered, 0, queues.Length > 0 ? Updates : 0);
         await tcp.ExpectAllBackAsync();
         await vm.ExpectOneRunningVmmAsync();
         await guest.AskAsync("poweroff", "poweroff");
