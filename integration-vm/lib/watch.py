@@ -12,6 +12,7 @@ import time
 TROUBLE = re.compile(r"DMAR: \[.*[Ff]ault|DMAR: .*(?:Invalidation|timed out)|WARNING: |BUG: |Oops: |blocked for more than|"
                      r"general protection fault|segfault at|Kernel panic|Out of memory: ")
 PANIC = re.compile(r"Kernel panic - .*")
+LAST_WORDS_S = 10   # after a panic: a kernel whose other processor does not stop never reboots
 
 
 class Output:
@@ -48,6 +49,8 @@ def run(command, results, stream, deadline_s, silence_s):
                     heard = time.monotonic()
                 if (size := size_of(console)) != said:
                     heard, said = time.monotonic(), size
+                    if PANIC.search(text(console)):
+                        end = min(end, heard + LAST_WORDS_S)
                 if time.monotonic() > end:
                     return f"not done after {deadline_s} s"
                 if time.monotonic() > heard + silence_s:

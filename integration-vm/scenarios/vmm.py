@@ -175,8 +175,9 @@ class SupervisedVmm(Vmm):
         json_output = arguments[0] != "run"
         done = subprocess.run([self.PROGRAM, *arguments, *["--json"] * json_output], stdin=subprocess.DEVNULL, text=True, timeout=180,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
-        require(done.returncode == expect,
-                f"cprsharp {arguments[0]} ended with {done.returncode}, expected {expect}: {done.stdout} {done.stderr} {self.last_words()}")
+        if done.returncode != expect:
+            print(done.stdout, done.stderr, self.last_words(), sep="\n", flush=True)
+            raise Failed(f"cprsharp {arguments[0]} ended with {done.returncode}, expected {expect}: {said(done)}")
         return json.loads(done.stdout) if json_output else done.stdout
 
     def update(self, binary, *options, expect=0, fault=None):
@@ -195,6 +196,15 @@ class SupervisedVmm(Vmm):
             require(time.monotonic() < deadline, "the supervisor does not end with its guest")
             time.sleep(0.1)
         return last
+
+
+def said(done):
+    """Why a command of cprsharp's failed, in one line: logs are cut, and the last line is what is left of them."""
+    try:
+        report = json.loads(done.stdout)
+        return f"{report.get('outcome', '')} {json.dumps(report['error'])} after {[phase['name'] for phase in report.get('phases', [])]}"
+    except (ValueError, KeyError):
+        return (done.stderr or done.stdout).strip()[-1000:]
 
 
 def counters(found):
