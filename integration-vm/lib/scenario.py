@@ -26,6 +26,7 @@ class Scenario:
     deadline_s: int = 300
     silence_s: int = 120                                 # so long without a word from it or the kernel, and it hangs
     kernel_may_say: list[str] = field(default_factory=list)   # troubles that are not held against it
+    attempts: int = 1                                    # begun again when its guest, emulated twice over, was lost; see docs/virtual-host.md
     fails_with: str = ""                                 # it is there to fail, for this reason (a regular expression)
 
     @property
