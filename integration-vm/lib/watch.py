@@ -14,7 +14,7 @@ TROUBLE = re.compile(r"DMAR: \[.*[Ff]ault|DMAR: .*(?:Invalidation|timed out)|WAR
 PANIC = re.compile(r"Kernel panic - .*")
 # Verdicts that an emulator's fault may have caused, see docs/virtual-host.md: the guest of a scenario is gone, or all of the virtual host.
 LOST = re.compile(r"exit status 75$|Kernel panic|the kernel says: .*(?:BUG: |Oops: |general protection fault)|"
-                  r"the virtual host went down|not a word for ")
+                  r"the virtual host went down|not a word for |not done after ")
 LAST_WORDS_S = 10   # after a panic: a kernel whose other processor does not stop never reboots
 
 

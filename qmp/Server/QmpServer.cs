@@ -78,6 +78,17 @@ public sealed class QmpServer : IAsyncDisposable
         return ValueTask.CompletedTask;
     }
 
+    /// <summary>Stops accepting, takes no more commands, and waits until those that were sent are answered and the connections closed.</summary>
+    /// <param name="ct">Ends the waiting only; <see cref="DisposeAsync"/> closes what is then left, such as a client that does not read.</param>
+    /// <exception cref="OperationCanceledException">Cancelled before all had ended.</exception>
+    public async Task FinishAsync(CancellationToken ct)
+    {
+        await _stopping.CancelAsync();
+        var connections = Connections;
+        foreach (var connection in connections) connection.Finish();
+        await Task.WhenAll(connections.Select(c => c.Completion)).WaitAsync(ct);
+    }
+
     /// <summary>Stops accepting, closes all connections, and waits for the handlers that still run.</summary>
     public async ValueTask DisposeAsync()
     {

@@ -73,6 +73,19 @@ public sealed class QmpServerConnection : IAsyncDisposable
         SendEventLine(LineOf(e));
     }
 
+    /// <summary>Takes no more commands; ends the connection when those that were sent are answered and the client has read the answers.</summary>
+    public void Finish()
+    {
+        try
+        {
+            _socket.Shutdown(SocketShutdown.Receive);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // It has ended already.
+        }
+    }
+
     /// <summary>Ends the connection at once; handlers that run are cancelled.</summary>
     public void Close() => Close(new QmpConnectionException(QmpConnectionFailure.Disconnected, "The server closed the QMP connection."));
 

@@ -166,6 +166,37 @@ public sealed class QmpFrontTests(SharedVm machine) : IClassFixture<SharedVm>
     }
 
     [Fact]
+    public async Task OurCommandsAndEventAreInTheSchema()
+    {
+        var vm = await machine.ReadyAsync();
+        var schema = QmpSchema.Parse(await vm.QmpAsync("query-qmp-schema"));
+        foreach (var listed in (await vm.QmpAsync("query-commands")).EnumerateArray())
+            Assert.True(schema.HasCommand(listed.GetProperty("name").GetString()!), $"{listed} is listed, and not in the schema");
+        foreach (var argument in new[] { "to", "engine", "dry-run" })
+            Assert.True(schema.HasArgument("__org.cprsharp_update", argument), argument);
+        Assert.False(schema.HasArgument("__org.cprsharp_status", "to"));
+        Assert.True(schema.HasEventData("__org.cprsharp_UPDATE", "pause-ms"));
+        Assert.True(schema.HasArgument("migrate", "uri"));
+    }
+
+    [Fact]
+    public async Task AVmThatQuitsAnswersAndSaysSoFirst()
+    {
+        await using var host = new TestHost();
+        foreach (var round in Enumerable.Range(0, 5))
+        {
+            var vm = await TestVm.StartAsync(host, $"quitting-{round}", [Components.Qemu111, .. TestVm.Bare]);
+            await using var client = await vm.ConnectAsync();
+            await using var witness = await vm.ConnectAsync();
+            using var seen = witness.Subscribe("SHUTDOWN");
+            await client.ExecuteAsync("quit").WaitAsync(Deadlines.Settle);
+            Assert.Equal("host-qmp-quit", (await seen.NextAsync().WaitAsync(Deadlines.Settle)).Data.GetProperty("reason").GetString());
+        }
+
+        await host.ExpectNothingLeftAsync();
+    }
+
+    [Fact]
     public async Task DescriptorsGoThroughToTheVmm()
     {
         var vm = await machine.ReadyAsync();

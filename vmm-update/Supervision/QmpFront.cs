@@ -18,6 +18,7 @@ internal sealed class QmpFront : IAsyncDisposable
     private readonly QmpServer _server;
     private readonly CancellationTokenSource _stopping = new();
     private readonly List<Task> _tasks = [];
+    private readonly List<Task> _relays = [];
     private readonly ILogger _logger;
 
     public QmpFront(VmSupervisor supervisor, UpdateService updates, ILogger logger)
@@ -44,10 +45,23 @@ internal sealed class QmpFront : IAsyncDisposable
     {
         _supervisor.Switched -= Follow;
         _updates.Progress -= Announce;
+        await SayLastWordsAsync();
         await _stopping.CancelAsync();
-        await Task.WhenAll(_tasks).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.WhenAll([.. _tasks, .. _relays]).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await _server.DisposeAsync();
         _stopping.Dispose();
+    }
+
+    /// <summary>A VMM that was told to quit has answered and said SHUTDOWN before it ended: that still reaches the clients.</summary>
+    private async Task SayLastWordsAsync()
+    {
+        Task[] relays;
+        lock (_tasks)
+            relays = [.. _relays];
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+        if (_supervisor.Current.Exited.IsCompleted)
+            await Task.WhenAll(relays).WaitAsync(patience.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _server.FinishAsync(patience.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
     private async Task ServeAsync(Socket listener)
@@ -75,6 +89,7 @@ internal sealed class QmpFront : IAsyncDisposable
         {
             "query-commands" => WithOwnCommands(reply),
             "query-chardev" => WithServedConsoles(reply),
+            "query-qmp-schema" => OwnSchema.Extend(reply),
             _ => reply,
         };
     }
@@ -114,7 +129,10 @@ internal sealed class QmpFront : IAsyncDisposable
     {
         var subscription = vmm.Qmp.Subscribe();
         lock (_tasks)
-            _tasks.Add(RelayAsync());
+        {
+            _relays.RemoveAll(r => r.IsCompleted);
+            _relays.Add(RelayAsync());
+        }
 
         async Task RelayAsync()
         {

@@ -53,6 +53,45 @@ public sealed class ServerExecutionTests
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
+    public async Task A_server_that_finishes_first_answers_what_was_sent(bool outOfBand)
+    {
+        var gate = new TaskCompletionSource();
+        await using var server = new TestServer(async (c, _) =>
+        {
+            await gate.Task;
+            return await TestServer.EchoAsync(c, default);
+        });
+        using var wire = await server.ConnectNegotiatedAsync(outOfBand);
+        await wire.SendAsync("{\"execute\": \"a\"}{\"execute\": \"b\"}{\"execute\": \"c\"}");
+
+        var finishing = server.Server.FinishAsync(CancellationToken.None);
+        Assert.False(finishing.IsCompleted);
+        gate.SetResult();
+        foreach (var name in new[] { "a", "b", "c" }) await ServerProtocolTests.ReturnOf(wire, name);
+        await finishing.Soon();
+        Assert.Equal(QmpConnectionFailure.EndOfStream, (await server.NextEndAsync()).Failure);
+        Assert.Empty(server.Server.Connections);
+    }
+
+    [Fact]
+    public async Task The_wait_for_a_client_that_is_not_answered_can_be_given_up()
+    {
+        await using var server = new TestServer(async (_, ct) =>
+        {
+            await Task.Delay(Timeout.Infinite, ct);
+            return QmpReply.Success();
+        });
+        using var wire = await server.ConnectNegotiatedAsync();
+        await wire.SendAsync("{\"execute\": \"a\"}");
+
+        using var patience = new CancellationTokenSource(100);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => server.Server.FinishAsync(patience.Token).Soon());
+        await server.Server.DisposeAsync().AsTask().Soon();
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
     public async Task Reading_stops_when_the_queue_is_full(bool outOfBand)
     {
         var gate = new TaskCompletionSource();
