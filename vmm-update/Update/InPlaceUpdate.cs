@@ -104,6 +104,7 @@ internal sealed partial class InPlaceUpdate(
         _spares = ProgramSpares.Take(_old.PidFd, [.. host.HeldDescriptors.Select(d => d.Number)]);
 
         // Waits in the backlog of a socket that stays; the next program takes it from there as soon as it can.
+        ListeningSockets.ClearBacklog(_old);
         _next = UnixSocket.Connect(_old.QmpPath);
         await faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
     }
@@ -241,6 +242,7 @@ internal sealed partial class InPlaceUpdate(
                 if (clock.Phases.Any(p => p.Name == UpdatePhase.Pause))
                     host.Mark(SwitchStep.None);
                 await engine.RestoreAsync(_old, deadline.Token);
+                ListeningSockets.ClearBacklog(_old);
                 File.Delete(StateFile);
             }
             else if (_old.Exited.IsCompleted && !_watch.OldStopped.IsCompleted && _fresh is null)
