@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using CprSharp.Qmp;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
