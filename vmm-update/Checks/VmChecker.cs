@@ -3,13 +3,14 @@ using CprSharp.Iommufd;
 using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.PassThrough;
+using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Checks;
 
 /// <summary>Everything a check found, and what each engine makes of it.</summary>
-internal sealed record CheckResult(ImmutableArray<Finding> Findings, ImmutableArray<(IUpdateEngine Engine, EngineAssessment Assessment)> Engines)
+internal sealed record CheckResult(ImmutableArray<Finding> Findings, ImmutableArray<(IEngine Engine, EngineAssessment Assessment)> Engines)
 {
     public ImmutableArray<EngineAssessment> Assessments => [.. Engines.Select(e => e.Assessment)];
 }
@@ -23,6 +24,7 @@ internal sealed class VmChecker(IVmHost host)
     /// <param name="cancellationToken">Cancels.</param>
     public async Task<CheckResult> CheckAsync(VmInspection inspection, QemuBinary target, bool rehearse, CancellationToken cancellationToken)
     {
+        inspection = inspection with { InPlace = InPlaceFacts.Read(host.Current.Pid, [.. host.HeldDescriptors.Select(d => d.Number), VmmLauncher.MonitorDescriptor]) };
         var findings = new List<Finding>();
         findings.AddRange(VmRules.Check(inspection, target));
         findings.AddRange(DeviceRules.Check(inspection));

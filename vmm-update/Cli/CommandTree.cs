@@ -107,7 +107,7 @@ internal static class CommandTree
         var parallel = new Option<int>("--parallel") { Description = "With --all: how many VMs at a time", HelpName = "N", DefaultValueFactory = _ => 1 };
         var maxFailures = new Option<int>("--max-failures") { Description = "With --all: begin no further one after so many have failed or were refused", HelpName = "N", DefaultValueFactory = _ => 1 };
         var to = new Option<string>("--to") { Description = "The QEMU binary that the guest is to run on, a path or a name to look for in PATH", Required = true, HelpName = "BINARY" };
-        var engine = new Option<string?>("--engine") { Description = "auto (what fits with the shortest expected pause), transfer or shared-ram; exec is reserved (default: the setting Update:Engine, else auto)", HelpName = "ENGINE" };
+        var engine = new Option<string?>("--engine") { Description = "auto (what fits with the shortest expected pause), transfer, shared-ram, or exec (same process and PID; never taken by auto) (default: the setting Update:Engine, else auto)", HelpName = "ENGINE" };
         engine.AcceptOnlyFromAmong("auto", "transfer", "shared-ram", "exec");
         var dryRun = new Option<bool>("--dry-run") { Description = "Check and plan, then stop; nothing is started" };
         return Command("update", "Live-update the VM: its guest goes on under another QEMU", [to, engine, dryRun, all, parallel, maxFailures], [name], (p, cli, ct) =>

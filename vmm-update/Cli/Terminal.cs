@@ -35,6 +35,8 @@ internal sealed class Terminal
                 ? $"engine {engine.Name}: fits, expected pause {engine.ExpectedPauseMs:0.0} ms"
                 : $"engine {engine.Name}: does not fit: {string.Join("; ", engine.Reasons)}";
             _out.MarkupLine(Markup.Escape(line));
+            if (engine is { Eligible: true, PointOfNoReturn: { } point })
+                _out.MarkupLine(Markup.Escape($"  no return after {point}"));
         }
 
         var verdict = report.Verdict switch
@@ -64,6 +66,8 @@ internal sealed class Terminal
             _ => $"[red]{Markup.Escape(report.Vm)}: the guest's state is unknown[/]",
         };
         _out.MarkupLine(line);
+        if (report.Outcome == UpdateOutcome.Planned && report.Findings.FirstOrDefault(f => f.Id == "point-of-no-return") is { } point)
+            _out.MarkupLine(Markup.Escape($"  no return after {point.Evidence}"));
         if (report.Error is { } error)
             Error(error);
     }

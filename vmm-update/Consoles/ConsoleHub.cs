@@ -145,7 +145,7 @@ internal sealed class ConsoleHub : IAsyncDisposable
 
         _set.Wake();
         Follow(fresh);
-        _ = former.Exited.ContinueWith(_ => _set.Wake(), TaskScheduler.Default);
+        _ = former.Ended.ContinueWith(_ => _set.Wake(), TaskScheduler.Default);
     }
 
     /// <summary>The update is over, however it went.</summary>

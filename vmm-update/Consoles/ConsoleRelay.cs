@@ -58,7 +58,7 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
     public bool NeedsLooking(bool accepting) => _client is null ? accepting && door.IsSilent : _clientDone && !_inputEnded;
 
     /// <summary>The next of them to be read, which must not be before it is dead.</summary>
-    private ConsoleLink? DeadFormer => _former.TryPeek(out var first) && first.Vmm.Exited.IsCompleted ? first : null;
+    private ConsoleLink? DeadFormer => _former.TryPeek(out var first) && first.Vmm.Ended.IsCompleted ? first : null;
 
     private bool MayReadVmm => _former.Count == 0 && !_held && !_linkDone && _toClient.HasRoom;
 
@@ -117,6 +117,8 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
     /// <summary>The client is connected to the VMM that is being prepared, too.</summary>
     public void Prepared(ConsoleLink link)
     {
+        _next?.Dispose();
+        _next = null;
         if (IsConnected && !_linkDone)
             _next = link;
         else

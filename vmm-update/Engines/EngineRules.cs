@@ -1,7 +1,9 @@
 using System.Collections.Immutable;
 using System.Text.Json.Nodes;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Engines;
 
@@ -23,6 +25,21 @@ internal static class EngineRules
         speaker.HasChannels
             ? new JsonObject { ["channels"] = new JsonArray(new JsonObject { ["channel-type"] = "main", ["addr"] = switchover.MigrationAddress() }) }
             : new JsonObject { ["uri"] = $"unix:{switchover.MigrationSocket}" };
+
+    /// <summary>What blocks a migration depends on its mode, which only now is the one that will be used.</summary>
+    /// <exception cref="UpdateException">Something does: a refusal.</exception>
+    public static async Task RequireNotBlockedAsync(Vmm vmm, string mode, CancellationToken cancellationToken)
+    {
+        var migration = await vmm.ExecuteAsync("query-migrate", cancellationToken);
+        if (migration.TryGetProperty("blocked-reasons", out var reasons) && reasons.GetArrayLength() > 0)
+        {
+            throw new UpdateException(
+                "migration-blocked", $"QEMU itself refuses {mode}: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}", "remove what it names")
+            {
+                IsRefusal = true,
+            };
+        }
+    }
 
     /// <summary>Measured: each PCI device costs about a millisecond of loading, each further vCPU about half of one.</summary>
     private static double ExpectedPause(VmInspection vm, double basePauseMs) =>

@@ -1,20 +1,13 @@
 using System.Text.Json.Nodes;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Qemu;
-using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Supervision;
 
 namespace CprSharp.VmmUpdate.Engines;
 
 /// <summary>One way to move a guest from a VMM to another on the same host. The orchestrator knows the engines only by this.</summary>
-internal interface IUpdateEngine
+internal interface IUpdateEngine : IEngine
 {
-    /// <summary>The name operators use.</summary>
-    string Name { get; }
-
-    /// <summary>Pure: could this engine make the update, and why or why not.</summary>
-    EngineAssessment Assess(VmInspection vm, QemuBinary target);
-
     /// <summary>What the new VMM's command line needs beyond the VM's own, and the descriptors it names. Called before the process is started.</summary>
     EngineStart Start(Switchover switchover);
 
@@ -43,6 +36,9 @@ internal interface IUpdateEngine
 /// <param name="Descriptors">Given to the process.</param>
 internal sealed record EngineStart(IReadOnlyList<string> Arguments, IReadOnlyList<Memfd.InheritedDescriptor> Descriptors) : IDisposable
 {
+    /// <summary>Its environment; null for that of the VMM that runs.</summary>
+    public IReadOnlyDictionary<string, string>? Environment { get; init; }
+
     public void Dispose()
     {
         foreach (var descriptor in Descriptors)

@@ -5,7 +5,6 @@ using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
-using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Engines;
 
@@ -42,7 +41,10 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         reasons.AddRange(vm.MemoryBackends
             .Where(b => !b.Shared)
             .Select(b => $"memory backend '{b.Id}' is not shared (share=on)"));
-        return EngineRules.Verdict(Name, reasons, vm, basePauseMs: 5.0);
+        return EngineRules.Verdict(Name, reasons, vm, basePauseMs: 5.0) with
+        {
+            PointOfNoReturn = CompletionIsFinal(vm) ? "the old VMM's report of completion: with passed-through devices it closes KVM then" : null,
+        };
     }
 
     public EngineStart Start(Switchover switchover)
@@ -71,7 +73,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
             [("multifd", false), ("postcopy-ram", false), ("x-ignore-shared", false), ("events", true), ("return-path", true)],
             cancellationToken);
         await switchover.Old.ExecuteAsync("migrate-set-parameters", new JsonObject { ["mode"] = "cpr-transfer" }, cancellationToken);
-        await RequireNotBlockedAsync(switchover.Old, cancellationToken);
+        await EngineRules.RequireNotBlockedAsync(switchover.Old, "cpr-transfer", cancellationToken);
         await TakeOutBlockingBarsAsync(switchover, cancellationToken);
         await switchover.Old.ExecuteAsync(
             "migrate",
@@ -121,20 +123,6 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         _passedThrough = await PassThroughReader.PlaceAsync(switchover.Old, switchover.Vm.PassedThrough, cancellationToken);
         _bars = BlockingBars.Find(switchover.Old.PidFd, _passedThrough);
         _bars.TakeOut();
-    }
-
-    /// <summary>What blocks a migration depends on its mode, which only now is the one that will be used.</summary>
-    private static async Task RequireNotBlockedAsync(Vmm old, CancellationToken cancellationToken)
-    {
-        var migration = await old.ExecuteAsync("query-migrate", cancellationToken);
-        if (migration.TryGetProperty("blocked-reasons", out var reasons) && reasons.GetArrayLength() > 0)
-        {
-            throw new UpdateException(
-                "migration-blocked", $"QEMU itself refuses cpr-transfer: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}", "remove what it names")
-            {
-                IsRefusal = true,
-            };
-        }
     }
 
     private static bool TakesDescriptorChannel(QemuBinary target) => target.Version.AtLeast(10, 2);

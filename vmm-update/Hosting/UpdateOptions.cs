@@ -8,7 +8,7 @@ public sealed class UpdateOptions
     /// <summary>The section's name.</summary>
     public const string Section = "Update";
 
-    /// <summary>The engine when none is asked for: <c>auto</c>, <c>transfer</c> or <c>shared-ram</c>.</summary>
+    /// <summary>The engine when none is asked for: <c>auto</c>, <c>transfer</c>, <c>shared-ram</c> or <c>exec</c>.</summary>
     [RegularExpression("^(auto|transfer|shared-ram|exec)$", ErrorMessage = "Update:Engine must be auto, transfer, shared-ram or exec")]
     public string Engine { get; set; } = "auto";
 

@@ -91,4 +91,7 @@ internal sealed record VmInspection
 
     /// <summary>The status of the last migration, e.g. <c>active</c>; empty when there was none.</summary>
     public required string MigrationStatus { get; init; }
+
+    /// <summary>What speaks against replacing the program of the VMM's process.</summary>
+    public InPlaceFacts InPlace { get; init; } = InPlaceFacts.None;
 }

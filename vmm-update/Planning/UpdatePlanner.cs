@@ -6,7 +6,11 @@ using CprSharp.VmmUpdate.Update;
 namespace CprSharp.VmmUpdate.Planning;
 
 /// <summary>What is to be done: an engine, or the reason why nothing is.</summary>
-internal sealed record UpdatePlan(IUpdateEngine? Engine, ReportError? Refusal);
+internal sealed record UpdatePlan(IEngine? Engine, ReportError? Refusal)
+{
+    /// <summary>From where on the old VMM cannot take the guest back.</summary>
+    public Finding PointOfNoReturn { get; init; } = Finding.Pass("point-of-no-return", "commit", "the commit: until the new VMM is told to run the guest, the old one can go on with it");
+}
 
 /// <summary>Pure: a check in, a plan out.</summary>
 internal static class UpdatePlanner
@@ -20,15 +24,15 @@ internal static class UpdatePlanner
                 blocker.Id, $"{blocker.Object}: {blocker.Evidence}{(more > 0 ? $" (and {more} more)" : "")}", blocker.Fix));
         }
 
-        var fitting = check.Engines.Where(e => e.Assessment.Eligible).OrderBy(e => e.Assessment.ExpectedPauseMs).ToList();
+        var fitting = check.Engines.Where(e => e.Assessment.Eligible && e.Engine.IsAutomatic).OrderBy(e => e.Assessment.ExpectedPauseMs).ToList();
         if (request.Engine == "auto")
         {
             return fitting.Count > 0
-                ? new UpdatePlan(fitting[0].Engine, null)
+                ? Chosen(fitting[0])
                 : new UpdatePlan(null, new ReportError(
                     "no-engine",
-                    $"no engine fits: {string.Join(" | ", check.Assessments.Select(a => $"{a.Name}: {string.Join("; ", a.Reasons)}"))}",
-                    "see `cprsharp check`"));
+                    $"no engine fits: {string.Join(" | ", check.Assessments.Where(a => !a.Eligible).Select(a => $"{a.Name}: {string.Join("; ", a.Reasons)}"))}",
+                    ByNameOnly(check)));
         }
 
         var wanted = check.Engines.FirstOrDefault(e => e.Engine.Name == request.Engine);
@@ -39,8 +43,17 @@ internal static class UpdatePlanner
         }
 
         return wanted.Assessment.Eligible
-            ? new UpdatePlan(wanted.Engine, null)
+            ? Chosen(wanted)
             : new UpdatePlan(null, new ReportError(
                 "engine-not-eligible", $"{request.Engine}: {string.Join("; ", wanted.Assessment.Reasons)}", "use --engine auto, or see `cprsharp check`"));
     }
+
+    private static UpdatePlan Chosen((IEngine Engine, EngineAssessment Assessment) chosen) => chosen.Assessment.PointOfNoReturn is { } point
+        ? new UpdatePlan(chosen.Engine, null) { PointOfNoReturn = Finding.Pass("point-of-no-return", chosen.Engine.Name, point) }
+        : new UpdatePlan(chosen.Engine, null);
+
+    private static string ByNameOnly(CheckResult check) =>
+        check.Engines.FirstOrDefault(e => e.Assessment.Eligible).Engine is { } fits
+            ? $"engine {fits.Name} fits, and is used only where it is asked for: --engine {fits.Name}"
+            : "see `cprsharp check`";
 }

@@ -11,6 +11,7 @@ namespace CprSharp.VmmUpdate.Qemu;
 internal sealed class Vmm : IAsyncDisposable
 {
     private readonly ChildProcess? _child;
+    private readonly TaskCompletionSource _replaced = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Socket? _monitor;
 
     private Vmm(int generation, string binary, string qmpPath, PidFd pidFd, ChildProcess? child, QmpClient qmp, string logPath, Socket? monitor = null)
@@ -24,6 +25,7 @@ internal sealed class Vmm : IAsyncDisposable
         Qmp = qmp;
         LogPath = logPath;
         Exited = child?.Exited ?? ExitOfForeignAsync(pidFd);
+        Ended = Task.WhenAny(Exited, _replaced.Task);
     }
 
     public int Generation { get; }
@@ -43,6 +45,9 @@ internal sealed class Vmm : IAsyncDisposable
     /// <summary>Completes when the process has ended. The status of a process that is not our child is not known.</summary>
     public Task<ExitStatus> Exited { get; }
 
+    /// <summary>Completes when this program has ended: with its process, or because another took its place there.</summary>
+    public Task Ended { get; }
+
     public QemuVersion Version { get; private set; }
 
     /// <summary>Wraps a process that was just started; its monitor may not answer yet.</summary>
@@ -60,6 +65,19 @@ internal sealed class Vmm : IAsyncDisposable
     /// <summary>Wraps a process that somebody else started and that does not answer on QMP.</summary>
     public static Vmm FromUnanswering(int generation, string binary, string qmpPath, PidFd pidFd, QmpClient idle, string logPath) =>
         new(generation, binary, qmpPath, pidFd, null, idle, logPath);
+
+    /// <summary>The program that has taken this one's place in the process, which is the successor's from here on.</summary>
+    /// <param name="generation">Its number.</param>
+    /// <param name="binary">Its executable.</param>
+    /// <param name="directory">Names its files once <see cref="Supervision.VmDirectory.PassOn"/> has given them to it.</param>
+    /// <param name="connected">A connection to it.</param>
+    public Vmm ReplacedBy(int generation, string binary, Supervision.VmDirectory directory, QmpClient connected)
+    {
+        _replaced.TrySetResult();
+        var successor = new Vmm(generation, binary, directory.MonitorSocket(generation), PidFd, _child, connected, directory.VmmLog(generation));
+        successor.ReadVersion();
+        return successor;
+    }
 
     /// <summary>Waits for the monitor's greeting. Ends early, with the cause, when the process ends first.</summary>
     public async Task ConnectAsync(CancellationToken cancellationToken)
@@ -142,6 +160,8 @@ internal sealed class Vmm : IAsyncDisposable
     {
         _monitor?.Dispose();
         await Qmp.DisposeAsync();
+        if (_replaced.Task.IsCompleted)
+            return;
         if (_child is not null)
             await _child.DisposeAsync();
         else

@@ -39,6 +39,13 @@ internal static class VmmLauncher
     /// <summary>The id of the monitor's chardev; hidden from the VM's own clients.</summary>
     public const string MonitorId = "cprsharp-qmp";
 
+    /// <summary>Our monitor on a VMM's command line.</summary>
+    public static IReadOnlyList<string> MonitorArguments { get; } =
+    [
+        "-chardev", $"socket,id={MonitorId},fd={MonitorDescriptor},server=on,wait=off",
+        "-mon", $"chardev={MonitorId},mode=control",
+    ];
+
     public static Vmm Start(VmmStart start, Supervision.VmDirectory directory)
     {
         var qmpPath = directory.MonitorSocket(start.Generation);
@@ -47,8 +54,7 @@ internal static class VmmLauncher
         string[] arguments =
         [
             .. start.Arguments,
-            "-chardev", $"socket,id={MonitorId},fd={MonitorDescriptor},server=on,wait=off",
-            "-mon", $"chardev={MonitorId},mode=control",
+            .. MonitorArguments,
         ];
         using var log = start.LogToFile ? OpenLog(logPath) : null;
         InheritedDescriptor[] descriptors = [.. start.Descriptors, new InheritedDescriptor(listener.SafeHandle, MonitorDescriptor)];

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Text.Json.Serialization;
 
 namespace CprSharp.VmmUpdate.Reporting;
 
@@ -20,7 +21,12 @@ public enum Verdict
 /// <param name="Eligible">Whether it could make this update.</param>
 /// <param name="Reasons">Why not, or what speaks for it.</param>
 /// <param name="ExpectedPauseMs">The pause that is expected, in milliseconds; null when not eligible.</param>
-public sealed record EngineAssessment(string Name, bool Eligible, ImmutableArray<string> Reasons, double? ExpectedPauseMs);
+public sealed record EngineAssessment(string Name, bool Eligible, ImmutableArray<string> Reasons, double? ExpectedPauseMs)
+{
+    /// <summary>From where on the old VMM cannot resume; null where that is the moment at which the new one is given the guest.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? PointOfNoReturn { get; init; }
+}
 
 /// <summary>The document that <c>check</c> prints with <c>--json</c>.</summary>
 /// <param name="Schema">Version of this document's form.</param>

@@ -22,6 +22,15 @@ internal static class ListeningSockets
         return null;
     }
 
+    /// <summary>Accepts and closes what waits for the monitor of a VMM that has its one client and accepts nobody: connections that nobody uses any more.</summary>
+    /// <remarks>QEMU sets the backlog to 1. Two that are left there, and the next to connect waits for ever.</remarks>
+    public static void ClearBacklog(Qemu.Vmm vmm)
+    {
+        using var listener = Own(vmm.PidFd.GetDescriptor(Qemu.VmmLauncher.MonitorDescriptor));
+        while (listener.Poll(TimeSpan.Zero, SelectMode.SelectRead))
+            listener.Accept().Dispose();
+    }
+
     private static Socket Own(Microsoft.Win32.SafeHandles.SafeFileHandle descriptor)
     {
         var socket = new Socket(new SafeSocketHandle(descriptor.DangerousGetHandle(), ownsHandle: true));

@@ -32,8 +32,12 @@ internal sealed record ProcessIdentity(
             .Select(n => n.Key)
             .Order(StringComparer.Ordinal)
             .ToList();
-        return new ProcessIdentity(pid, status.UserIds.Effective, status.GroupIds.Effective, status.Groups, foreign, ProcFs.Environment(pid));
+        return new ProcessIdentity(pid, status.UserIds.Effective, status.GroupIds.Effective, status.Groups, foreign, EnvironmentOf(pid));
     }
+
+    /// <summary>A process's environment, for another one like it: without the word of an exec that only the process itself was meant to read.</summary>
+    public static IReadOnlyDictionary<string, string> EnvironmentOf(int pid) =>
+        ProcFs.Environment(pid).Where(v => v.Key != ProgramSpares.StateVariable).ToDictionary(StringComparer.Ordinal);
 
     /// <summary>The same start, as this identity.</summary>
     public VmmStart Apply(VmmStart start)

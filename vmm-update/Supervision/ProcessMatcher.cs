@@ -82,7 +82,7 @@ internal static class ProcessMatcher
             Scheduling.SetAttributes(fresh, attributes);
     }
 
-    private static async Task<Dictionary<int, int>> VcpuThreadsAsync(Vmm vmm, CancellationToken cancellationToken) =>
+    internal static async Task<Dictionary<int, int>> VcpuThreadsAsync(Vmm vmm, CancellationToken cancellationToken) =>
         (await vmm.ExecuteAsync("query-cpus-fast", cancellationToken)).EnumerateArray()
             .ToDictionary(c => c.GetProperty("cpu-index").GetInt32(), c => c.GetProperty("thread-id").GetInt32());
 }

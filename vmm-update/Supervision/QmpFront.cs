@@ -153,6 +153,8 @@ internal sealed class QmpFront : IAsyncDisposable
             }
             catch (Exception e) when (e is QmpConnectionException or QmpEventsMissedException)
             {
+                // In an update a program's end is not the end of its process, nor of the guest.
+                await _updates.WhenIdleAsync();
                 if (vmm == _supervisor.Current && !vmm.Exited.IsCompleted)
                     await FollowAnewAsync(vmm, e);
             }

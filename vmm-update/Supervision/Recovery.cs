@@ -28,15 +28,21 @@ internal static class Recovery
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(Deadline);
 
-        var recorded = await TryAttachAsync(directory, record.QmpPath, record.Generation, record.Binary, record.Pid, record.StartTicks, deadline.Token);
-        var other = journal is null || journal.NewGeneration == record.Generation
+        var inPlace = InPlaceRecovery.IsUnderWay(record, journal);
+        var monitor = inPlace ? InPlaceRecovery.MonitorSocket(directory, record, journal!) : record.QmpPath;
+        var recorded = await TryAttachAsync(directory, monitor, record.Generation, record.Binary, record.Pid, record.StartTicks, deadline.Token);
+        var other = inPlace || journal is null || journal.NewGeneration == record.Generation
             ? null
             : await TryAttachAsync(
                 directory, directory.MonitorSocket(journal.NewGeneration), journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
-        var choice = journal is null
-            ? recorded is null ? null : new Choice(recorded, UpdateOutcome.Updated, "")
-            : await ChooseAsync(recorded, other, journal, record.Spec, SwitchMark.Read(directory), deadline.Token);
-        foreach (var leftover in new[] { recorded, other }.Where(v => v is not null && v != choice?.Vmm))
+        var choice = (journal, recorded) switch
+        {
+            (not null, _) when !inPlace => await ChooseAsync(recorded, other, journal, record.Spec, SwitchMark.Read(directory), deadline.Token),
+            (_, null) => null,
+            (null, _) => new Choice(recorded, UpdateOutcome.Updated, ""),
+            _ => await SettleInPlaceAsync(directory, recorded, journal, deadline.Token),
+        };
+        foreach (var leftover in new[] { inPlace ? null : recorded, other }.Where(v => v is not null && v != choice?.Vmm))
         {
             await leftover!.KillAsync();
             await leftover.DisposeAsync();
@@ -48,7 +54,7 @@ internal static class Recovery
         foreach (var generation in new[] { record.Generation, record.Generation + 1 }.Where(g => g != choice.Vmm.Generation))
             directory.RemoveSockets(generation);
         var report = journal is null ? null : ReportOf(record, journal, choice);
-        var moved = choice.Vmm == other;
+        var moved = choice.Vmm.Generation != record.Generation;
         if (moved)
         {
             record = record with
@@ -85,6 +91,16 @@ internal static class Recovery
         }
 
         return supervisor;
+    }
+
+    private static async Task<Choice> SettleInPlaceAsync(VmDirectory directory, Vmm vmm, UpdateJournal journal, CancellationToken cancellationToken)
+    {
+        var step = SwitchMark.Read(directory);
+        if (await InPlaceRecovery.SettleAsync(vmm, directory, journal, step, cancellationToken) is { } successor)
+            return new Choice(successor, UpdateOutcome.Updated, "the VMM's process had become the new program, which goes on with the guest");
+        return step == SwitchStep.None
+            ? new Choice(vmm, UpdateOutcome.Failed, "the guest had not left the old program and stays there")
+            : new Choice(vmm, UpdateOutcome.RolledBack, "the pause had begun, and the old program was not yet replaced: the guest goes on on it");
     }
 
     private static async Task<Choice?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal journal, VmSpec spec, SwitchStep step, CancellationToken cancellationToken)

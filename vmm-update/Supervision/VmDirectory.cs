@@ -65,6 +65,19 @@ internal sealed partial class VmDirectory
         File.SetUnixFileMode(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
     }
 
+    /// <summary>Device state of a VMM whose program is replaced, for the next program. A file, because it has to outlive the supervisor.</summary>
+    public string StateFile(int generation) => In($"vmm-{generation}.state");
+
+    /// <summary>A program has taken another's place in its process, with its monitor's socket and its log: they get its number.</summary>
+    public void PassOn(int from, int to)
+    {
+        if (File.Exists(MonitorSocket(from)))
+            File.Move(MonitorSocket(from), MonitorSocket(to));
+        if (File.Exists(VmmLog(from)))
+            File.Move(VmmLog(from), VmmLog(to), overwrite: true);
+        File.Delete(StateFile(to));
+    }
+
     /// <summary>Removes the sockets of one VMM. Its log stays until the VM's directory goes.</summary>
     public void RemoveSockets(int generation)
     {
@@ -75,6 +88,7 @@ internal sealed partial class VmDirectory
     /// <summary>Removes what the way to one VMM was made of; its monitor stays.</summary>
     public void RemoveTransferSockets(int generation)
     {
+        File.Delete(StateFile(generation));
         File.Delete(MigrationSocket(generation));
         File.Delete(CprSocket(generation));
     }

@@ -138,6 +138,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch) =>
         [.. Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All, .. TapStandIns.Create(_held.Taps).Descriptors];
 
+    public IReadOnlyList<string> InPlaceCommand(QemuBinary binary) =>
+        [binary.Path, .. TargetArguments(binary), "-S", "-incoming", "defer", .. VmmLauncher.MonitorArguments];
+
     public Vmm StartVmm(int generation, QemuBinary binary, EngineStart engine)
     {
         var record = Record;
@@ -151,7 +154,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
             WorkingDirectory = record.WorkingDirectory,
 
             // Not ours: whoever took the VM over may have another.
-            Environment = ProcFs.Environment(Current.Pid),
+            Environment = engine.Environment ?? ProcessIdentity.EnvironmentOf(Current.Pid),
         };
         return VmmLauncher.Start(record.Adopted ? ProcessIdentity.Of(Current.Pid).Apply(start) : start, Directory);
     }
@@ -193,14 +196,14 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         Consoles.Release();
     }
 
-    public void Switch(Vmm fresh)
+    public void Switch(Vmm fresh, bool isReturn = false)
     {
         var before = Current;
         Current = fresh;
         Consoles.Switch(before, fresh);
         UpdateRecord(r => r with
         {
-            PreviousBinary = before.Binary,
+            PreviousBinary = isReturn ? r.PreviousBinary : before.Binary,
             Binary = fresh.Binary,
             Version = fresh.Version.ToString(),
             Generation = fresh.Generation,

@@ -30,6 +30,9 @@ internal interface IVmHost
     /// <summary>Starts a VMM for this VM with what the current one has of user, limits, cgroup and the like.</summary>
     Vmm StartVmm(int generation, QemuBinary binary, EngineStart engine);
 
+    /// <summary>What the current VMM's process is to become: this binary, waiting for its state.</summary>
+    IReadOnlyList<string> InPlaceCommand(QemuBinary binary);
+
     /// <summary>Gives the new VMM the scheduling, CPU affinity, limits and cgroup of the current one, as they are now.</summary>
     Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken);
 
@@ -52,7 +55,9 @@ internal interface IVmHost
     void ReleaseClients();
 
     /// <summary>The guest now runs on this VMM.</summary>
-    void Switch(Vmm fresh);
+    /// <param name="fresh">The VMM.</param>
+    /// <param name="isReturn">Whether it is of the binary that the guest came from.</param>
+    void Switch(Vmm fresh, bool isReturn = false);
 
     /// <summary>Actions that the new VMM can take only once the old one has let go of a port or a path.</summary>
     Task<IReadOnlyList<Finding>> AfterCommitAsync(Vmm fresh, CancellationToken cancellationToken);

@@ -11,6 +11,7 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
     private readonly List<(QmpEventSubscription Subscription, Task Pump)> _pumps = [];
     private readonly TaskCompletionSource<long> _oldStopped = new();
     private readonly TaskCompletionSource<string> _oldFinished = new();
+    private readonly TaskCompletionSource _oldFailedLate = new();
     private readonly TaskCompletionSource<string> _newFinished = new();
     private readonly TaskCompletionSource<long> _newResumed = new();
     private long _oldResumed;
@@ -20,6 +21,9 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
 
     /// <summary>The old VMM's migration has ended: <c>completed</c>, <c>failed</c> or <c>cancelled</c>.</summary>
     public Task<string> OldFinished => _oldFinished.Task;
+
+    /// <summary>The old VMM had reported completion, and then that it failed: it could not execute the new program.</summary>
+    public Task OldFailedLate => _oldFailedLate.Task;
 
     /// <summary>The new VMM's migration has ended: <c>completed</c> or <c>failed</c>.</summary>
     public Task<string> NewFinished => _newFinished.Task;
@@ -41,7 +45,8 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
                 Interlocked.Exchange(ref _oldResumed, e.TimestampMicroseconds);
                 break;
             case "MIGRATION" when Ended(e) is { } status:
-                _oldFinished.TrySetResult(status);
+                if (!_oldFinished.TrySetResult(status) && status == "failed")
+                    _oldFailedLate.TrySetResult();
                 break;
         }
     });

@@ -87,9 +87,15 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             if (plan.Engine is null)
                 return Finish(report with { Outcome = UpdateOutcome.Refused, Error = plan.Refusal });
             if (request.DryRun)
+            {
+                _findings.Add(plan.PointOfNoReturn);
                 return Finish(report with { Outcome = UpdateOutcome.Planned });
+            }
 
-            return await SwitchAsync(report, plan.Engine, old, inspection, target, cancellationToken);
+            if (plan.Engine is IUpdateEngine moving)
+                return await SwitchAsync(report, moving, old, inspection, target, cancellationToken);
+            await using var inPlace = new InPlaceUpdate(host, options, (IInPlaceEngine)plan.Engine, _clock, _findings, _faults, logger, Describe);
+            return Finish(await inPlace.RunAsync(report, inspection, target, cancellationToken));
         }
     }
 

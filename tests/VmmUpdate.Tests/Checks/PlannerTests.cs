@@ -9,8 +9,9 @@ namespace CprSharp.VmmUpdate.Tests.Checks;
 
 public sealed class PlannerTests
 {
-    private static readonly IUpdateEngine Transfer = new TransferEngine();
-    private static readonly IUpdateEngine SharedRam = new SharedRamEngine();
+    private static readonly IEngine Transfer = new TransferEngine();
+    private static readonly IEngine Exec = new ExecEngine();
+    private static readonly IEngine SharedRam = new SharedRamEngine();
 
     [Fact]
     public void Auto_takes_the_shortest_expected_pause() =>
@@ -45,12 +46,32 @@ public sealed class PlannerTests
     }
 
     [Fact]
-    public void An_unknown_engine_is_refused() => Assert.Equal("engine-unknown", Plan("exec", [], Fits(Transfer, 9)).Refusal!.Code);
+    public void An_unknown_engine_is_refused() => Assert.Equal("engine-unknown", Plan("warp", [], Fits(Transfer, 9)).Refusal!.Code);
 
-    private static UpdatePlan Plan(string engine, Finding[] findings, params (IUpdateEngine, EngineAssessment)[] engines) =>
+    [Fact]
+    public void Exec_is_only_taken_when_it_is_asked_for()
+    {
+        Assert.Equal("transfer", Plan("auto", [], Fits(Exec, 1), Fits(Transfer, 9)).Engine!.Name);
+        Assert.Equal("exec", Plan("exec", [], Fits(Exec, 90), Fits(Transfer, 9)).Engine!.Name);
+
+        var refused = Plan("auto", [], Fits(Exec, 1), Not(Transfer, "too old"));
+        Assert.Null(refused.Engine);
+        Assert.Contains("--engine exec", refused.Refusal!.Fix, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_plan_knows_the_point_of_no_return()
+    {
+        var exec = (Exec, new EngineAssessment("exec", true, [], 90) { PointOfNoReturn = "the exec" });
+
+        Assert.Equal("the exec", Plan("exec", [], exec).PointOfNoReturn.Evidence);
+        Assert.StartsWith("the commit", Plan("transfer", [], Fits(Transfer, 9)).PointOfNoReturn.Evidence, StringComparison.Ordinal);
+    }
+
+    private static UpdatePlan Plan(string engine, Finding[] findings, params (IEngine, EngineAssessment)[] engines) =>
         UpdatePlanner.Plan(new UpdateRequest("/usr/bin/qemu", engine, DryRun: false), new CheckResult([.. findings], [.. engines]));
 
-    private static (IUpdateEngine, EngineAssessment) Fits(IUpdateEngine engine, double pause) => (engine, new EngineAssessment(engine.Name, true, [], pause));
+    private static (IEngine, EngineAssessment) Fits(IEngine engine, double pause) => (engine, new EngineAssessment(engine.Name, true, [], pause));
 
-    private static (IUpdateEngine, EngineAssessment) Not(IUpdateEngine engine, string reason) => (engine, new EngineAssessment(engine.Name, false, [reason], null));
+    private static (IEngine, EngineAssessment) Not(IEngine engine, string reason) => (engine, new EngineAssessment(engine.Name, false, [reason], null));
 }

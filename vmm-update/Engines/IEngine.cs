@@ -1,0 +1,17 @@
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Reporting;
+
+namespace CprSharp.VmmUpdate.Engines;
+
+/// <summary>One way to put another VMM under a guest. <see cref="IUpdateEngine"/> has two processes, <see cref="IInPlaceEngine"/> one.</summary>
+internal interface IEngine
+{
+    /// <summary>The name operators use.</summary>
+    string Name { get; }
+
+    /// <summary>Whether <c>auto</c> may choose it.</summary>
+    bool IsAutomatic => true;
+
+    /// <summary>Pure: could this engine make the update, and why or why not.</summary>
+    EngineAssessment Assess(VmInspection vm, QemuBinary target);
+}

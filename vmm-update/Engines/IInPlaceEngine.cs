@@ -1,0 +1,22 @@
+using CprSharp.VmmUpdate.Qemu;
+
+namespace CprSharp.VmmUpdate.Engines;
+
+/// <summary>Replaces the program of the VMM's process: there is never a second process, and the first program is gone before the next one has the guest.</summary>
+internal interface IInPlaceEngine : IEngine
+{
+    /// <summary>Sets the running program up for its replacement, while the guest runs.</summary>
+    /// <param name="vmm">The running program.</param>
+    /// <param name="command">What the process is to become: program and arguments.</param>
+    /// <param name="cancellationToken">Cancels.</param>
+    Task PrepareAsync(Vmm vmm, IReadOnlyList<string> command, CancellationToken cancellationToken);
+
+    /// <summary>Asks for it. From here on the program stops the guest, saves its state, and is replaced, all by itself.</summary>
+    Task BeginAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken);
+
+    /// <summary>Makes a program that waits for its state load it. It has when this returns.</summary>
+    Task LoadAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken);
+
+    /// <summary>Puts the migration settings of the program that keeps the guest back to what they were before <see cref="PrepareAsync"/>.</summary>
+    Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken);
+}

@@ -1,0 +1,73 @@
+using System.Globalization;
+using CprSharp.Memfd;
+
+namespace CprSharp.VmmUpdate.Supervision;
+
+/// <summary>Duplicates of what a VMM's program passes on to the next one by exec, so that it does not end with a next program that fails. Owns them.</summary>
+/// <remarks>
+/// Those are the memfds of its memory, guest RAM aside, which the supervisor holds anyway, and one with the cpr state, that names them by
+/// number (<c>migration/cpr-exec.c</c>). With the same files at the same numbers another process can load what the failed one should have.
+/// </remarks>
+internal sealed class ProgramSpares : IDisposable
+{
+    /// <summary>Where QEMU says to its successor which descriptor holds the cpr state.</summary>
+    public const string StateVariable = "QEMU_CPR_EXEC_STATE";
+
+    private const string StateName = $"/memfd:{StateVariable}";
+
+    private readonly PidFd _process;
+    private readonly List<InheritedDescriptor> _memory = [];
+    private readonly HashSet<int> _oldStates;
+    private readonly Dictionary<string, string> _environment;
+    private InheritedDescriptor? _state;
+
+    private ProgramSpares(PidFd process, IReadOnlyCollection<int> held)
+    {
+        _process = process;
+        _environment = ProcessIdentity.EnvironmentOf(process.Pid).ToDictionary(StringComparer.Ordinal);
+        _oldStates = [.. States().Select(s => s.Number)];
+        try
+        {
+            foreach (var memfd in ProcFs.Descriptors(process.Pid).Where(d => d.Info is { Kind: DescriptorKind.Memfd, CloseOnExec: true } && !held.Contains(d.Number)))
+                _memory.Add(new InheritedDescriptor(process.GetDescriptor(memfd.Number), memfd.Number));
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Whether all is there that another process needs.</summary>
+    public bool AreComplete => _state is not null;
+
+    /// <summary>For the process that takes the guest over.</summary>
+    public IReadOnlyList<InheritedDescriptor> Descriptors => _state is { } state ? [.. _memory, state] : _memory;
+
+    /// <summary>Its environment.</summary>
+    public IReadOnlyDictionary<string, string> Environment => _state is { } state
+        ? new Dictionary<string, string>(_environment, StringComparer.Ordinal) { [StateVariable] = state.Number.ToString(CultureInfo.InvariantCulture) }
+        : _environment;
+
+    /// <summary>Takes duplicates from the running program.</summary>
+    /// <param name="process">Its process.</param>
+    /// <param name="held">Numbers of what the supervisor has already.</param>
+    public static ProgramSpares Take(PidFd process, IReadOnlyCollection<int> held) => new(process, held);
+
+    /// <summary>Takes the cpr state, which is there as soon as the exec was asked for, and as long as the process lives.</summary>
+    public void TakeState()
+    {
+        // The one that QEMU leaves open over the exec; those of earlier ones it leaves open, too.
+        foreach (var state in States().Where(s => !s.Info.CloseOnExec && !_oldStates.Contains(s.Number)))
+            _state ??= new InheritedDescriptor(_process.GetDescriptor(state.Number), state.Number);
+    }
+
+    public void Dispose()
+    {
+        foreach (var descriptor in Descriptors)
+            descriptor.Handle.Dispose();
+    }
+
+    private IEnumerable<DescriptorEntry> States() =>
+        ProcFs.Descriptors(_process.Pid).Where(d => d.Info.Path.StartsWith(StateName, StringComparison.Ordinal));
+}
