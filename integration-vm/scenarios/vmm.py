@@ -175,19 +175,34 @@ class SupervisedVmm(Vmm):
         json_output = arguments[0] != "run"
         done = subprocess.run([self.PROGRAM, *arguments, *["--json"] * json_output], stdin=subprocess.DEVNULL, text=True, timeout=180,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
-        if done.returncode != expect:
+        if done.returncode not in (expect if isinstance(expect, tuple) else (expect,)):
             print(done.stdout, done.stderr, self.last_words(), sep="\n", flush=True)
             raise Failed(f"cprsharp {arguments[0]} ended with {done.returncode}, expected {expect}: {said(done)}")
         return json.loads(done.stdout) if json_output else done.stdout
 
     def update(self, binary, *options, expect=0, fault=None):
         report = self.cprsharp("update", self.name, "--to", binary, *options, expect=expect, environment={"CPRSHARP_FAULT": fault} if fault else None)
-        print(f"update: {report['outcome']} with {report['engine']}, pause {report['pauseMs']} ms, total {report['totalMs']:.0f} ms"
-              + (f"; {report['error']['message']}" if report["error"] else ""), flush=True)
+        told(report)
         return report
 
+    def vmms(self):
+        """The processes that hold the passed-through devices: VMMs, and nobody else for long."""
+        return sorted(int(process.name) for process in Path("/proc").glob("[0-9]*") if holds_vfio(process))
+
+    def runs_once(self):
+        """The VMM that runs the guest, after it was seen that there is no other."""
+        pid = self.cprsharp("status", self.name)["vms"][0]["vmm"]["pid"]
+        deadline = time.monotonic() + 10   # a process that was killed takes a moment to let go
+        while (pids := self.vmms()) != [pid]:
+            require(time.monotonic() < deadline, f"VMMs {pids} are there, and the guest is said to run on {pid}")
+            time.sleep(0.1)
+        return pid
+
+    def supervisor(self):
+        return self.cprsharp("status", self.name)["vms"][0]["supervisorPid"]
+
     def power_off(self):
-        supervisor = self.cprsharp("status", self.name)["vms"][0]["supervisorPid"]
+        supervisor = self.supervisor()
         last = int(self.ask("sync", r"synced disk_seq=(\d+)")[1])
         with contextlib.suppress(Failed):
             self.ask("poweroff", "poweroff", 10)
@@ -196,6 +211,20 @@ class SupervisedVmm(Vmm):
             require(time.monotonic() < deadline, "the supervisor does not end with its guest")
             time.sleep(0.1)
         return last
+
+
+def holds_vfio(process):
+    try:
+        return (process / "cmdline").read_bytes().split(b"\0")[0].endswith(b"qemu-system-x86_64") and any(
+            os.readlink(fd).startswith("/dev/vfio/devices/") for fd in (process / "fd").iterdir())
+    except OSError:
+        return False   # it has ended
+
+
+def told(report):
+    """Prints an update's report; one that was lost before it began has only an error."""
+    outcome = f"{report['outcome']} with {report['engine']}, pause {report['pauseMs']} ms, total {report['totalMs']:.0f} ms" if "outcome" in report else "no report"
+    print(f"update: {outcome}" + (f"; {report['error']['message']}" if report["error"] else ""), flush=True)
 
 
 def said(done):
@@ -209,6 +238,20 @@ def said(done):
 
 def counters(found):
     return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", found[0])}
+
+
+def unharmed(tables, *devices):
+    """No DMA went astray, and each device sees the same addresses as before, its own and its peers' BARs included."""
+    require(oracle("dmar-faults") == "0", "DMA faulted")
+    for device, before in zip(devices or [NVME], tables):
+        missing, added = mapped(before), mapped(oracle("page-tables", device))
+        missing, added = missing - added, added - missing
+        require(not missing and not added, f"{device}: {len(missing)} pages are not mapped any more, {len(added)} are new: {sorted(missing | added)[:3]}")
+
+
+def mapped(tables):
+    """What an IOMMU's page tables translate: pairs of IOVA and physical address, by page."""
+    return {line.split()[0] for line in tables.splitlines() if line.startswith("0x")}
 
 
 def verify_disk(last):

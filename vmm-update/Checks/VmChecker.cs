@@ -38,6 +38,11 @@ internal sealed class VmChecker(IVmHost host)
                 findings.AddRange(await Rehearsal.RunAsync(host, inspection, target, cancellationToken));
         }
 
-        return new CheckResult([.. findings], [.. EngineCatalog.Create().Select(e => (e, e.Assess(inspection, target)))]);
+        return new CheckResult([.. findings], [.. EngineCatalog.Create().Select(e => (e, Assess(e, inspection, target)))]);
     }
+
+    private static EngineAssessment Assess(IUpdateEngine engine, VmInspection inspection, QemuBinary target) =>
+        engine.Assess(inspection, target) is var assessment && assessment.Eligible
+            ? assessment with { PointOfNoReturn = engine.PointOfNoReturn(inspection) }
+            : assessment;
 }

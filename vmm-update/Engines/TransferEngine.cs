@@ -120,6 +120,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
 
         _passedThrough = await PassThroughReader.PlaceAsync(switchover.Old, switchover.Vm.PassedThrough, cancellationToken);
         _bars = BlockingBars.Find(switchover.Old.PidFd, _passedThrough);
+        switchover.NoteTakenOut?.Invoke(_bars.Mappings);
         _bars.TakeOut();
     }
 

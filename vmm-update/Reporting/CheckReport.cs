@@ -20,7 +20,11 @@ public enum Verdict
 /// <param name="Eligible">Whether it could make this update.</param>
 /// <param name="Reasons">Why not, or what speaks for it.</param>
 /// <param name="ExpectedPauseMs">The pause that is expected, in milliseconds; null when not eligible.</param>
-public sealed record EngineAssessment(string Name, bool Eligible, ImmutableArray<string> Reasons, double? ExpectedPauseMs);
+public sealed record EngineAssessment(string Name, bool Eligible, ImmutableArray<string> Reasons, double? ExpectedPauseMs)
+{
+    /// <summary>From when on an update with it could only go forward; null when it does not fit.</summary>
+    public PointOfNoReturn? PointOfNoReturn { get; init; }
+}
 
 /// <summary>The document that <c>check</c> prints with <c>--json</c>.</summary>
 /// <param name="Schema">Version of this document's form.</param>
