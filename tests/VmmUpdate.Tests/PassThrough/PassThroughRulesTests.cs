@@ -1,5 +1,6 @@
 using CprSharp.Iommufd;
 using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
@@ -47,6 +48,20 @@ public sealed class PassThroughRulesTests
         Assert.Equal(phase, point.Phase);
         Assert.Contains(why, point.Why, StringComparison.Ordinal);
         Assert.Equal(phase == UpdatePhase.Transfer, engine.CompletionIsFinal(vm));
+    }
+
+    [Theory]
+    [InlineData(1024, false, true)]
+    [InlineData(1023, false, false)]
+    [InlineData(0, true, true)]
+    public void Guest_RAM_must_fit_twice_under_the_limit_of_locked_memory(ulong limitMiB, bool exempt, bool fits)
+    {
+        var vm = TopologyComparerTests.Vm() with { PassedThrough = [Disk], MemoryBackends = [new MemoryBackend("ram", "memory-backend-memfd", 512L << 20, Shared: true, null)] };
+
+        var finding = Assert.Single(PassThroughRules.CheckLockedMemory(vm, limitMiB << 20, exempt));
+
+        Assert.Equal(fits ? Severity.Pass : Severity.Fail, finding.Severity);
+        Assert.Equal(fits, finding.Fix.Length == 0);
     }
 
     [Fact]
