@@ -12,8 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-NVMES = os.environ["CPRSHARP_NVME"].split()
-NVME = NVMES[0]
+NVME = os.environ["CPRSHARP_NVME"]
 RESULTS = Path(os.environ["CPRSHARP_RESULTS"])
 
 
@@ -162,8 +161,6 @@ class SupervisedVmm(Vmm):
         os.environ["CPRSHARP_STATE_DIR"] = str(self.directory / "state")
         os.environ["CPRSHARP__Update__PrepareDeadlineSeconds"] = "120"   # emulated twice over, QEMU takes long to start
         require(self.PROGRAM.exists(), f"{self.PROGRAM} is not there: `make publish` builds it")
-        # The first time, all of it is read from the host, which may take longer than cprsharp waits for a QEMU to answer.
-        subprocess.run([self.command[0], "-accel", "help"], check=True, stdout=subprocess.DEVNULL)
         self.cprsharp("run", "--name", self.name, "--detach", "--", *self.command)
 
     def wait_for(self, path):
@@ -185,47 +182,12 @@ class SupervisedVmm(Vmm):
 
     def update(self, binary, *options, expect=0, fault=None):
         report = self.cprsharp("update", self.name, "--to", binary, *options, expect=expect, environment={"CPRSHARP_FAULT": fault} if fault else None)
-        told(report)
+        print(f"update: {report['outcome']} with {report['engine']}, pause {report['pauseMs']} ms, total {report['totalMs']:.0f} ms"
+              + (f"; {report['error']['message']}" if report["error"] else ""), flush=True)
         return report
-
-    def update_without_supervisor(self, binary, fault):
-        """An update whose supervisor kills itself there: what the supervisor that the guardian becomes makes of it; None if it had not begun."""
-        state, supervisor, known = self.directory / "state" / self.name, self.record("supervisorPid"), len(self.history())
-        # A program takes longer to start here than the client waits for a guardian, so its exit status says little.
-        subprocess.run([self.PROGRAM, "update", self.name, "--to", binary], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, timeout=180, env={**os.environ, "CPRSHARP_FAULT": fault})
-        deadline = time.monotonic() + 120
-        while self.record("supervisorPid") == supervisor or (state / "update.json").exists():
-            require(time.monotonic() < deadline, f"nobody takes the VM over: {self.last_words()}")
-            time.sleep(0.1)
-        report = next(iter(self.history()[known:]), None)
-        if report:
-            told(report)
-        return report
-
-    def history(self):
-        file = self.directory / "state" / self.name / "history.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    def vmms(self):
-        """The processes that hold the passed-through devices: VMMs, and nobody else for long."""
-        return sorted(int(process.name) for process in Path("/proc").glob("[0-9]*") if holds_vfio(process))
-
-    def runs_once(self):
-        """The VMM that runs the guest, after it was seen that there is no other."""
-        pid = self.record("pid")
-        deadline = time.monotonic() + 10   # a process that was killed takes a moment to let go
-        while (pids := self.vmms()) != [pid]:
-            require(time.monotonic() < deadline, f"VMMs {pids} are there, and the guest is said to run on {pid}")
-            time.sleep(0.1)
-        return pid
-
-    def record(self, key):
-        """From the VM's record: cheaper than to ask cprsharp, which takes seconds to start here."""
-        return json.loads((self.directory / "state" / self.name / "vm.json").read_text())[key]
 
     def power_off(self):
-        supervisor = self.record("supervisorPid")
+        supervisor = self.cprsharp("status", self.name)["vms"][0]["supervisorPid"]
         last = int(self.ask("sync", r"synced disk_seq=(\d+)")[1])
         with contextlib.suppress(Failed):
             self.ask("poweroff", "poweroff", 10)
@@ -234,23 +196,6 @@ class SupervisedVmm(Vmm):
             require(time.monotonic() < deadline, "the supervisor does not end with its guest")
             time.sleep(0.1)
         return last
-
-
-def holds_vfio(process):
-    try:
-        return (process / "cmdline").read_bytes().split(b"\0")[0].endswith(b"qemu-system-x86_64") and any(
-            os.readlink(fd).startswith("/dev/vfio/devices/") for fd in (process / "fd").iterdir())
-    except OSError:
-        return False   # it has ended
-
-
-def told(report):
-    """Prints an update's report."""
-    print(f"update: {report['outcome']} with {report['engine']}, pause {report['pauseMs']} ms, total {report['totalMs']:.0f} ms"
-          + (f"; {report['error']['message']}" if report["error"] else ""), flush=True)
-    for finding in report["findings"]:
-        if finding["severity"] != "pass":
-            print(f"  {finding['id']} {finding['object']}: {finding['evidence']}", flush=True)
 
 
 def said(done):
@@ -264,20 +209,6 @@ def said(done):
 
 def counters(found):
     return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", found[0])}
-
-
-def unharmed(tables, *devices):
-    """No DMA went astray, and each device sees the same addresses as before, its own and its peers' BARs included."""
-    require(oracle("dmar-faults") == "0", "DMA faulted")
-    for device, before in zip(devices or [NVME], tables):
-        missing, added = mapped(before), mapped(oracle("page-tables", device))
-        missing, added = missing - added, added - missing
-        require(not missing and not added, f"{device}: {len(missing)} pages are not mapped any more, {len(added)} are new: {sorted(missing | added)[:3]}")
-
-
-def mapped(tables):
-    """What an IOMMU's page tables translate: pairs of IOVA and physical address, by page."""
-    return {line.split()[0] for line in tables.splitlines() if line.startswith("0x")}
 
 
 def verify_disk(last):
