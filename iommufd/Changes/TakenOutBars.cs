@@ -1,4 +1,6 @@
 using System.Collections.Immutable;
+using CprSharp.Iommufd.Inventory;
+using CprSharp.Memfd;
 using Microsoft.Win32.SafeHandles;
 
 namespace CprSharp.Iommufd.Changes;
@@ -69,7 +71,20 @@ public sealed class TakenOutBars : IDisposable
         }
     }
 
-    /// <summary>Puts the BARs back; all or none.</summary>
+    /// <summary>Puts a BAR in that a process which is gone took out, at the range that the mapping now says.</summary>
+    /// <param name="context">The context.</param>
+    /// <param name="mapping">What to map.</param>
+    /// <returns>False if it was there already.</returns>
+    /// <exception cref="IommufdException">The kernel refused: ENODEV when the device's memory is disabled now, EEXIST when part of the range has something else.</exception>
+    public static bool PutBackLost(IommufdContext context, BarMapping mapping)
+    {
+        ArgumentNullException.ThrowIfNull(context);
+        ArgumentNullException.ThrowIfNull(mapping);
+        using var dmaBuf = mapping.Device.ExportDmaBuf(mapping.Region, new VfioRegionPart(mapping.Offset, mapping.Range.Length));
+        return MapUnlessThere(context, mapping, dmaBuf);
+    }
+
+    /// <summary>Puts the BARs back, but for those that the owner has mapped there meanwhile; all or none.</summary>
     /// <param name="where">From each mapping to the one that it shall be now; null for one that stays out. Null for where they were.</param>
     /// <exception cref="IommufdException">The kernel refused: ENODEV when the device's memory is disabled now. All are out; it can be called again.</exception>
     public void PutBack(Func<BarMapping, BarMapping?>? where = null)
@@ -82,8 +97,8 @@ public sealed class TakenOutBars : IDisposable
             {
                 if ((where is null ? mapping : where(mapping)) is not { } target)
                     continue;
-                Map(_context, target, dmaBuf);
-                mapped.Push(target);
+                if (MapUnlessThere(_context, target, dmaBuf))
+                    mapped.Push(target);
             }
         }
         catch
@@ -125,6 +140,23 @@ public sealed class TakenOutBars : IDisposable
         finally
         {
             context.Destroy(aside);
+        }
+    }
+
+    /// <summary>A guest that moves its BAR makes its VMM map it at the new place.</summary>
+    private static bool MapUnlessThere(IommufdContext context, BarMapping mapping, SafeFileHandle dmaBuf)
+    {
+        try
+        {
+            Map(context, mapping, dmaBuf);
+            return true;
+        }
+        catch (IommufdException e) when (e.Errno == Errno.EEXIST)
+        {
+            using var probe = new ContextProbe(context);
+            if (!probe.IsMapped(mapping.Ioas, mapping.Range))
+                throw;
+            return false;
         }
     }
 

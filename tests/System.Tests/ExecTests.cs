@@ -139,10 +139,10 @@ public sealed class ExecTests
         vm = await TestVm.StartAsync(host, "fits", [Components.Qemu111, .. TestVm.Bare]);
         exec = await AssessmentAsync(vm, Components.Qemu111);
         Assert.True(exec.GetProperty("eligible").GetBoolean(), exec.ToString());
-        Assert.Contains("the exec", exec.GetProperty("pointOfNoReturn").GetString(), StringComparison.Ordinal);
+        Assert.Contains("the exec", exec.GetProperty("pointOfNoReturn").GetProperty("why").GetString(), StringComparison.Ordinal);
         Assert.Contains("10.2", Reasons(await AssessmentAsync(vm, Components.Qemu100)), StringComparison.Ordinal);
         var plan = (await host.CprSharpAsync("update", vm.Name, "--to", Components.Qemu111, "--engine", "exec", "--dry-run")).Expect(0);
-        Assert.Contains("no return after the exec", plan.Output, StringComparison.Ordinal);
+        Assert.Contains("point of no return: transfer, the exec", plan.Output, StringComparison.Ordinal);
         Assert.NotEqual("exec", (await vm.UpdateAsync(Components.Qemu111)).GetProperty("engine").GetString());
         await vm.QuitAsync();
     }

@@ -254,9 +254,12 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         await TestHost.EndAsync(supervisor);
         await TestHost.EndAsync(fresh);
         (await update.ResultAsync()).Expect(5);
-        var adopt = (await vm.Host.CprSharpAsync("adopt", vm.Name, "--json")).Expect(1);
-        Assert.Equal("guest-gone", adopt.Document.GetProperty("error").GetProperty("code").GetString());
+        var adopt = (await vm.Host.CprSharpAsync("adopt", vm.Name, "--json")).Expect(5);
+        Assert.Equal("guest-lost", adopt.Document.GetProperty("error").GetProperty("code").GetString());
         Assert.DoesNotContain(vm.Host.Processes(), p => p.Pid == pid);
+        var last = (await vm.HistoryAsync())[^1];
+        Assert.Equal("unknown", last.GetProperty("outcome").GetString());
+        Assert.Equal("guest-lost", last.GetProperty("error").GetProperty("code").GetString());
     }
 
     [Theory]

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using CprSharp.Iommufd;
+using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.PassThrough;
@@ -18,6 +19,9 @@ internal sealed record CheckResult(ImmutableArray<Finding> Findings, ImmutableAr
 /// <summary>Looks at a VM and a binary without touching either.</summary>
 internal sealed class VmChecker(IVmHost host)
 {
+    /// <summary>CAP_IPC_LOCK, as a bit.</summary>
+    private const ulong IpcLock = 1UL << 14;
+
     /// <param name="inspection">The VM as it was just read.</param>
     /// <param name="target">The binary.</param>
     /// <param name="rehearse">Start the binary once on the VM's real command line with memory of its own. An update does without: its Prepare phase does the same on the real thing.</param>
@@ -29,6 +33,8 @@ internal sealed class VmChecker(IVmHost host)
         findings.AddRange(VmRules.Check(inspection, target));
         findings.AddRange(DeviceRules.Check(inspection));
         findings.AddRange(PassThroughRules.Check(inspection, target, IommufdContext.Probe()));
+        if (!inspection.PassedThrough.IsEmpty)
+            findings.AddRange(LockedMemory(inspection, host.Current.Pid));
         findings.AddRange(host.SpecFindings);
         findings.AddRange(HostRules.Check(host, inspection));
         if (target.HasMachine(inspection.MachineType))
@@ -40,6 +46,14 @@ internal sealed class VmChecker(IVmHost host)
                 findings.AddRange(await Rehearsal.RunAsync(host, inspection, target, cancellationToken));
         }
 
-        return new CheckResult([.. findings], [.. EngineCatalog.Create().Select(e => (e, e.Assess(inspection, target)))]);
+        return new CheckResult([.. findings], [.. EngineCatalog.Create().Select(e => (e, Assess(e, inspection, target)))]);
     }
+
+    private static IEnumerable<Finding> LockedMemory(VmInspection inspection, int vmm) => PassThroughRules.CheckLockedMemory(
+        inspection, Scheduling.GetLimit(vmm, Resource.LockedMemory).Soft, exempt: (ProcFs.Status(vmm).Capabilities.Effective & IpcLock) != 0);
+
+    private static EngineAssessment Assess(IEngine engine, VmInspection inspection, QemuBinary target) =>
+        engine.Assess(inspection, target) is var assessment && assessment.Eligible
+            ? assessment with { PointOfNoReturn = engine.PointOfNoReturn(inspection) }
+            : assessment;
 }

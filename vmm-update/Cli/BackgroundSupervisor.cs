@@ -40,7 +40,7 @@ internal static class BackgroundSupervisor
         if (answer.Length > 0)
         {
             var error = JsonSerializer.Deserialize(answer, ReportJson.Default.ErrorDocument)!.Error;
-            throw new UpdateException(error.Code, error.Message, error.Fix);
+            throw new UpdateException(error.Code, error.Message, error.Fix) { LeavesStateUnknown = error.Code == Recovery.GuestLost };
         }
 
         if (!File.Exists(directory.Record))

@@ -16,7 +16,11 @@ internal static class LostSupervisor
     /// <exception cref="UpdateException">There is none: no supervisor came, or the update had not yet touched anything.</exception>
     public static async Task<UpdateReport> AwaitReportAsync(VmDirectory directory, DateTimeOffset asked, Exception lost)
     {
-        if (!await IsBackAsync(directory))
+        var back = await IsBackAsync(directory);
+        var report = (await UpdateHistory.ReadAsync(directory)).LastOrDefault(u => u.Started >= asked);
+        if (report is not null && (back || report.Outcome == UpdateOutcome.Unknown))
+            return report;
+        if (!back)
         {
             throw directory.Exists
                 ? new UpdateException(
@@ -28,10 +32,8 @@ internal static class LostSupervisor
                 : new UpdateException("guest-ended", $"the guest of '{directory.Name}' ended during the update: its supervisor has cleaned up and gone", "start the VM again", lost);
         }
 
-        var updates = await UpdateHistory.ReadAsync(directory);
-        return updates.LastOrDefault(u => u.Started >= asked)
-            ?? throw new UpdateException(
-                "supervisor-lost", $"the supervisor of '{directory.Name}' was lost before the update had begun; another one has taken over, the guest was not touched", "try again", lost);
+        throw new UpdateException(
+            "supervisor-lost", $"the supervisor of '{directory.Name}' was lost before the update had begun; another one has taken over, the guest was not touched", "try again", lost);
     }
 
     private static async Task<bool> IsBackAsync(VmDirectory directory)

@@ -35,8 +35,7 @@ internal sealed class Terminal
                 ? $"engine {engine.Name}: fits, expected pause {engine.ExpectedPauseMs:0.0} ms"
                 : $"engine {engine.Name}: does not fit: {string.Join("; ", engine.Reasons)}";
             _out.MarkupLine(Markup.Escape(line));
-            if (engine is { Eligible: true, PointOfNoReturn: { } point })
-                _out.MarkupLine(Markup.Escape($"  no return after {point}"));
+            PointOfNoReturn(engine.PointOfNoReturn);
         }
 
         var verdict = report.Verdict switch
@@ -66,8 +65,8 @@ internal sealed class Terminal
             _ => $"[red]{Markup.Escape(report.Vm)}: the guest's state is unknown[/]",
         };
         _out.MarkupLine(line);
-        if (report.Outcome == UpdateOutcome.Planned && report.Findings.FirstOrDefault(f => f.Id == "point-of-no-return") is { } point)
-            _out.MarkupLine(Markup.Escape($"  no return after {point.Evidence}"));
+        if (report.Outcome == UpdateOutcome.Planned)
+            PointOfNoReturn(report.PointOfNoReturn);
         if (report.Error is { } error)
             Error(error);
     }
@@ -179,6 +178,12 @@ internal sealed class Terminal
         }
 
         _out.Write(table);
+    }
+
+    private void PointOfNoReturn(PointOfNoReturn? point)
+    {
+        if (point is not null)
+            _out.MarkupLine(Markup.Escape($"  point of no return: {point.Phase.ToString().ToLowerInvariant()}, {point.Why}"));
     }
 
     private void Findings(IEnumerable<Finding> findings, bool all)

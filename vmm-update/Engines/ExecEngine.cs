@@ -52,11 +52,12 @@ internal sealed class ExecEngine : IInPlaceEngine
                 $"descriptors {string.Join(", ", vm.InPlace.ClosedByExec)} of the VMM would not outlast the exec: it was not started by `cprsharp run`; an update with another engine gives it such as do");
         }
 
-        return EngineRules.Verdict(Name, reasons, vm, BasePauseMs) with
-        {
-            PointOfNoReturn = "the exec: the old program is gone before the new one has the guest. Where the new one then fails, the old binary is started anew on the same memory, as another process",
-        };
+        return EngineRules.Verdict(Name, reasons, vm, BasePauseMs);
     }
+
+    public PointOfNoReturn PointOfNoReturn(VmInspection vm) => new(
+        UpdatePhase.Transfer,
+        "the exec: the old program is gone before the new one has the guest. Where the new one then fails, the old binary is started anew on the same memory, as another process");
 
     public async Task PrepareAsync(Vmm vmm, IReadOnlyList<string> command, CancellationToken cancellationToken)
     {

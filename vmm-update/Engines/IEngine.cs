@@ -14,4 +14,7 @@ internal interface IEngine
 
     /// <summary>Pure: could this engine make the update, and why or why not.</summary>
     EngineAssessment Assess(VmInspection vm, QemuBinary target);
+
+    /// <summary>The last moment at which the old VMM can resume the guest, for people.</summary>
+    PointOfNoReturn PointOfNoReturn(VmInspection vm);
 }

@@ -17,6 +17,8 @@ internal interface IUpdateEngine : IEngine
     /// <summary>The guest's way back ends at Commit; or earlier, when the old VMM reports completion, because it cannot resume after that.</summary>
     bool CompletionIsFinal(VmInspection vm) => false;
 
+    PointOfNoReturn IEngine.PointOfNoReturn(VmInspection vm) => Reporting.PointOfNoReturn.Of(vm, CompletionIsFinal(vm));
+
     /// <summary>Asks for the switch-over. From here on the old VMM stops the guest and sends its state.</summary>
     Task BeginAsync(Switchover switchover, CancellationToken cancellationToken);
 
@@ -66,6 +68,9 @@ internal sealed class Switchover(VmDirectory directory, Vmm old, int newGenerati
     public Vmm New { get => _new ?? throw new InvalidOperationException("the new VMM has not been started"); set => _new = value; }
 
     public bool HasNew => _new is not null;
+
+    /// <summary>Writes down, before it is done, what is taken out of the devices' address spaces until the guest has settled.</summary>
+    public Action<IReadOnlyList<PassThrough.TakenOutBar>>? NoteTakenOut { get; init; }
 
     public string MigrationSocket => Directory.MigrationSocket(NewGeneration);
 

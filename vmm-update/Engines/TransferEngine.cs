@@ -41,10 +41,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         reasons.AddRange(vm.MemoryBackends
             .Where(b => !b.Shared)
             .Select(b => $"memory backend '{b.Id}' is not shared (share=on)"));
-        return EngineRules.Verdict(Name, reasons, vm, basePauseMs: 5.0) with
-        {
-            PointOfNoReturn = CompletionIsFinal(vm) ? "the old VMM's report of completion: with passed-through devices it closes KVM then" : null,
-        };
+        return EngineRules.Verdict(Name, reasons, vm, basePauseMs: 5.0);
     }
 
     public EngineStart Start(Switchover switchover)
@@ -122,6 +119,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
 
         _passedThrough = await PassThroughReader.PlaceAsync(switchover.Old, switchover.Vm.PassedThrough, cancellationToken);
         _bars = BlockingBars.Find(switchover.Old.PidFd, _passedThrough);
+        switchover.NoteTakenOut?.Invoke(_bars.Mappings);
         _bars.TakeOut();
     }
 

@@ -13,56 +13,38 @@ namespace CprSharp.VmmUpdate.PassThrough;
 /// </summary>
 internal sealed class BlockingBars : IDisposable
 {
-    private readonly List<VfioDevice> _devices = [];
-    private readonly List<(IommufdContext Context, IReadOnlyList<BarMapping> Mappings)> _found = [];
+    private readonly PassThroughDescriptors _descriptors;
+    private readonly List<(int Number, IommufdContext Context, List<BarMapping> Mappings)> _found;
     private readonly List<TakenOutBars> _out = [];
 
-    private BlockingBars()
+    private BlockingBars(PassThroughDescriptors descriptors)
     {
+        _descriptors = descriptors;
+        _found = [.. descriptors.Contexts.Select(c => (c.Number, c.Context, Mapped(c.Context, descriptors.Devices)))];
     }
 
-    /// <summary>How many are mapped.</summary>
-    public int Count => _found.Sum(f => f.Mappings.Count);
+    /// <summary>What is mapped, as the journal is to know it.</summary>
+    public IReadOnlyList<TakenOutBar> Mappings =>
+    [
+        .. from found in _found
+           from mapping in found.Mappings
+           let device = _descriptors.Devices.First(d => d.Handle == mapping.Device).Device
+           select new TakenOutBar(
+               found.Number, mapping.Ioas.Value, mapping.Range.Start, mapping.Range.Length, device.Name, device.Host, mapping.Region, mapping.Offset),
+    ];
 
     /// <summary>Duplicates the VMM's descriptors and looks what is mapped. Changes nothing.</summary>
     /// <exception cref="UpdateException">The descriptors may not be duplicated.</exception>
     public static BlockingBars Find(PidFd vmm, IReadOnlyList<PassedThroughDevice> devices)
     {
-        var bars = new BlockingBars();
+        var descriptors = PassThroughDescriptors.Duplicate(vmm, devices);
         try
         {
-            var descriptors = ProcFs.Descriptors(vmm.Pid);
-            var placed = new List<(VfioDevice Device, PlacedBar Bar)>();
-            foreach (var descriptor in descriptors.Where(d => d.Info.Kind == DescriptorKind.VfioDevice))
-            {
-                if (devices.FirstOrDefault(d => Is(d, descriptor.Info.Path)) is not { } device)
-                    continue;
-                var duplicate = VfioDevice.Adopt(vmm.GetDescriptor(descriptor.Number), device.Name);
-                bars._devices.Add(duplicate);
-                placed.AddRange(device.Bars.Select(b => (duplicate, b)));
-            }
-
-            foreach (var descriptor in descriptors.Where(d => d.Info.Kind == DescriptorKind.Iommufd))
-            {
-                var context = IommufdContext.Adopt(vmm.GetDescriptor(descriptor.Number));
-                bars._found.Add((context, []));
-                bars._found[^1] = (context, Mapped(context, placed));
-            }
-
-            return bars;
-        }
-        catch (SyscallException e) when (e.Errno is Errno.EPERM)
-        {
-            bars.Dispose();
-            throw new UpdateException(
-                "vfio-descriptors", $"the VMM's descriptors (pid {vmm.Pid}) may not be duplicated: {e.Message}", "run the supervisor as the VMM's user or as root; kernel.yama.ptrace_scope must allow it", e)
-            {
-                IsRefusal = true,
-            };
+            return new BlockingBars(descriptors);
         }
         catch
         {
-            bars.Dispose();
+            descriptors.Dispose();
             throw;
         }
     }
@@ -70,7 +52,7 @@ internal sealed class BlockingBars : IDisposable
     /// <summary>Takes them out; all or none.</summary>
     public void TakeOut()
     {
-        foreach (var (context, mappings) in _found)
+        foreach (var (_, context, mappings) in _found)
         {
             if (mappings.Count > 0)
                 _out.Add(TakenOutBars.TakeOut(context, mappings));
@@ -78,43 +60,55 @@ internal sealed class BlockingBars : IDisposable
     }
 
     /// <summary>Puts back what was taken out, to where the guest has it now. What it has nowhere any more stays out.</summary>
+    /// <exception cref="IommufdException">The kernel refused; what it refused stays out.</exception>
     public void PutBack(IReadOnlyList<PassedThroughDevice> now)
     {
-        while (_out.Count > 0)
+        IommufdException? refused = null;
+        foreach (var taken in _out)
         {
-            _out[^1].PutBack(mapping => Moved(mapping, now));
-            _out.RemoveAt(_out.Count - 1);
+            try
+            {
+                taken.PutBack(mapping => Moved(mapping, now));
+            }
+            catch (IommufdException e)
+            {
+                taken.Leave();
+                refused ??= e;
+            }
         }
-    }
 
-    private static BarMapping? Moved(BarMapping mapping, IReadOnlyList<PassedThroughDevice> now)
-    {
-        var bar = now.FirstOrDefault(d => d.Name == mapping.Device.Name)?.Bars.FirstOrDefault(b => b.Index == mapping.Region);
-        return bar is null ? null : mapping with { Range = IovaRange.Of(bar.Address + mapping.Offset, mapping.Range.Length) };
+        _out.Clear();
+        if (refused is not null)
+            throw refused;
     }
 
     /// <summary>Puts back what is still out, and lets go of the duplicates.</summary>
     public void Dispose()
     {
-        try
+        foreach (var taken in _out)
         {
-            foreach (var taken in _out)
+            try
+            {
                 taken.Dispose();
+            }
+            catch (IommufdException)
+            {
+                // Nobody settled which VMM has the guest: it is lost, and that was reported.
+                taken.Leave();
+            }
         }
-        finally
-        {
-            foreach (var (context, _) in _found)
-                context.Dispose();
-            foreach (var device in _devices)
-                device.Dispose();
-        }
+
+        _descriptors.Dispose();
     }
 
-    private static bool Is(PassedThroughDevice device, string path) =>
-        device.Host.Length > 0 && Directory.Exists($"/sys/bus/pci/devices/{device.Host}/vfio-dev/{Path.GetFileName(path)}");
+    private static BarMapping? Moved(BarMapping mapping, IReadOnlyList<PassedThroughDevice> now) =>
+        now.FirstOrDefault(d => d.Name == mapping.Device.Name)?.Place(mapping.Region, mapping.Offset, mapping.Range.Length) is { } range
+            ? mapping with { Range = range }
+            : null;
 
-    private static List<BarMapping> Mapped(IommufdContext context, List<(VfioDevice Device, PlacedBar Bar)> placed)
+    private static List<BarMapping> Mapped(IommufdContext context, IReadOnlyList<(PassedThroughDevice Device, VfioDevice Handle)> devices)
     {
+        var placed = devices.SelectMany(d => d.Device.Bars.Select(bar => (Device: d.Handle, Bar: bar))).ToList();
         var ranges = placed.Select(p => IovaRange.Of(p.Bar.Address, p.Bar.Size)).ToList();
         ulong[] edges = [.. ranges.SelectMany(r => new[] { r.Start, r.Last + 1 })];
         using var probe = new ContextProbe(context);

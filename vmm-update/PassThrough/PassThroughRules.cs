@@ -1,4 +1,5 @@
 using CprSharp.Iommufd;
+using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Reporting;
 
@@ -9,6 +10,9 @@ internal static class PassThroughRules
 {
     /// <summary>QEMU keeps VFIO devices over <c>cpr-transfer</c> since 10.1. In 10.0 it neither does nor refuses.</summary>
     private static readonly (int Major, int Minor) First = (10, 1);
+
+    /// <summary>Video memory and ROMs are pinned, too.</summary>
+    private const ulong Spare = 256UL << 20;
 
     public static IEnumerable<Finding> Check(VmInspection vm, QemuBinary target, IommufdSupport kernel)
     {
@@ -49,6 +53,21 @@ internal static class PassThroughRules
             yield return Finding.Warn(
                 "peer-to-peer", names, "from when the new VMM opens its devices until the guest goes on, the devices cannot reach each other's BARs: such transfers fail", "avoid peer-to-peer transfers (GPUDirect, NVMe CMB) during the update");
         }
+    }
+
+    /// <summary>While <c>IOMMU_IOAS_CHANGE_PROCESS</c> runs, both VMMs' user is charged for the pinned memory; what has CAP_IPC_LOCK never is.</summary>
+    public static IEnumerable<Finding> CheckLockedMemory(VmInspection vm, ulong limit, bool exempt)
+    {
+        if (vm.PassedThrough.IsEmpty)
+            yield break;
+
+        var needed = 2 * (ulong)vm.MemoryBackends.Sum(b => b.Size);
+        if (exempt)
+            yield return Finding.Pass("memlock", "RLIMIT_MEMLOCK", "the VMM has CAP_IPC_LOCK, and no limit holds for it");
+        else if (limit < needed)
+            yield return Finding.Fail("memlock", "RLIMIT_MEMLOCK", $"{limit >> 20} MiB; for a moment guest RAM counts twice, as pinned by the old and by the new VMM: {needed >> 20} MiB", $"`prlimit --memlock={needed + Spare} --pid` the VMM; to last, LimitMEMLOCK= of its service");
+        else
+            yield return Finding.Pass("memlock", "RLIMIT_MEMLOCK", limit == ResourceLimit.Unlimited ? "no limit" : $"{limit >> 20} MiB; guest RAM twice is {needed >> 20} MiB");
     }
 
     /// <summary>Why an engine that starts the new VMM's devices from nothing does not fit; null when it does.</summary>

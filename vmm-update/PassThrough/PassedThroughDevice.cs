@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using CprSharp.Iommufd;
 
 namespace CprSharp.VmmUpdate.PassThrough;
 
@@ -15,4 +16,9 @@ internal sealed record PlacedBar(int Index, ulong Address, ulong Size);
 /// <param name="Host">Its PCI address on the host; empty when QEMU was given a descriptor and does not know.</param>
 /// <param name="ByIommufd">Whether it is attached through iommufd, and not through a legacy container.</param>
 /// <param name="Bars">Its BARs that the guest has placed.</param>
-internal sealed record PassedThroughDevice(string Name, string Type, bool HasId, string Host, bool ByIommufd, ImmutableArray<PlacedBar> Bars);
+internal sealed record PassedThroughDevice(string Name, string Type, bool HasId, string Host, bool ByIommufd, ImmutableArray<PlacedBar> Bars)
+{
+    /// <summary>Where the guest has part of a BAR; null when it has not placed it.</summary>
+    public IovaRange? Place(int region, ulong offset, ulong length) =>
+        Bars.FirstOrDefault(b => b.Index == region) is { } bar ? IovaRange.Of(bar.Address + offset, length) : null;
+}

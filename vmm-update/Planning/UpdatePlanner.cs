@@ -6,11 +6,7 @@ using CprSharp.VmmUpdate.Update;
 namespace CprSharp.VmmUpdate.Planning;
 
 /// <summary>What is to be done: an engine, or the reason why nothing is.</summary>
-internal sealed record UpdatePlan(IEngine? Engine, ReportError? Refusal)
-{
-    /// <summary>From where on the old VMM cannot take the guest back.</summary>
-    public Finding PointOfNoReturn { get; init; } = Finding.Pass("point-of-no-return", "commit", "the commit: until the new VMM is told to run the guest, the old one can go on with it");
-}
+internal sealed record UpdatePlan(IEngine? Engine, ReportError? Refusal);
 
 /// <summary>Pure: a check in, a plan out.</summary>
 internal static class UpdatePlanner
@@ -28,7 +24,7 @@ internal static class UpdatePlanner
         if (request.Engine == "auto")
         {
             return fitting.Count > 0
-                ? Chosen(fitting[0])
+                ? new UpdatePlan(fitting[0].Engine, null)
                 : new UpdatePlan(null, new ReportError(
                     "no-engine",
                     $"no engine fits: {string.Join(" | ", check.Assessments.Where(a => !a.Eligible).Select(a => $"{a.Name}: {string.Join("; ", a.Reasons)}"))}",
@@ -43,14 +39,10 @@ internal static class UpdatePlanner
         }
 
         return wanted.Assessment.Eligible
-            ? Chosen(wanted)
+            ? new UpdatePlan(wanted.Engine, null)
             : new UpdatePlan(null, new ReportError(
                 "engine-not-eligible", $"{request.Engine}: {string.Join("; ", wanted.Assessment.Reasons)}", "use --engine auto, or see `cprsharp check`"));
     }
-
-    private static UpdatePlan Chosen((IEngine Engine, EngineAssessment Assessment) chosen) => chosen.Assessment.PointOfNoReturn is { } point
-        ? new UpdatePlan(chosen.Engine, null) { PointOfNoReturn = Finding.Pass("point-of-no-return", chosen.Engine.Name, point) }
-        : new UpdatePlan(chosen.Engine, null);
 
     private static string ByNameOnly(CheckResult check) =>
         check.Engines.FirstOrDefault(e => e.Assessment.Eligible).Engine is { } fits

@@ -23,9 +23,8 @@ public enum Verdict
 /// <param name="ExpectedPauseMs">The pause that is expected, in milliseconds; null when not eligible.</param>
 public sealed record EngineAssessment(string Name, bool Eligible, ImmutableArray<string> Reasons, double? ExpectedPauseMs)
 {
-    /// <summary>From where on the old VMM cannot resume; null where that is the moment at which the new one is given the guest.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? PointOfNoReturn { get; init; }
+    /// <summary>From when on an update with it could only go forward; null when it does not fit.</summary>
+    public PointOfNoReturn? PointOfNoReturn { get; init; }
 }
 
 /// <summary>The document that <c>check</c> prints with <c>--json</c>.</summary>

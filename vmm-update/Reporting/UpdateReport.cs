@@ -62,6 +62,9 @@ public sealed record UpdateReport
     /// <summary>The engine that was used or chosen; null when none fits.</summary>
     public string? Engine { get; init; }
 
+    /// <summary>From when on the update can only go forward; null when no engine fits.</summary>
+    public PointOfNoReturn? PointOfNoReturn { get; init; }
+
     /// <summary>The VMM the guest ran on before.</summary>
     public required VmmEnd From { get; init; }
 

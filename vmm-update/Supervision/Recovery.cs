@@ -3,6 +3,7 @@ using CprSharp.Qmp;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Networking;
+using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
@@ -13,11 +14,15 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// <summary>Takes a VM over whose supervisor was lost, also in the middle of an update.</summary>
 /// <remarks>
 /// Which VMM has the guest is asked of the VMMs. The new one never runs it by itself (<c>-S</c>), and the old one never again once it
-/// is <c>postmigrate</c>; so: a running or resumable old VMM keeps the guest, a fully loaded new one gets it, and the other ends.
+/// is <c>postmigrate</c>; so: a running or resumable old VMM keeps the guest, a fully loaded new one gets it, and the other ends. A
+/// <c>postmigrate</c> old VMM can be resumed unless it has let go of passed-through devices and KVM: the journal says which.
 /// </remarks>
 internal static class Recovery
 {
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(20);
+
+    /// <summary>The code of the failure when neither VMM can run the guest.</summary>
+    public const string GuestLost = "guest-lost";
 
     /// <exception cref="UpdateException">There is no such VM, or its guest is gone.</exception>
     public static async Task<VmSupervisor> TakeOverAsync(VmDirectory directory, ILogger logger, CancellationToken cancellationToken)
@@ -35,48 +40,51 @@ internal static class Recovery
             ? null
             : await TryAttachAsync(
                 directory, directory.MonitorSocket(journal.NewGeneration), journal.NewGeneration, journal.NewBinary, journal.NewPid, journal.NewStartTicks, deadline.Token);
-        var choice = (journal, recorded) switch
+        var choice = journal switch
         {
-            (not null, _) when !inPlace => await ChooseAsync(recorded, other, journal, record.Spec, SwitchMark.Read(directory), deadline.Token),
-            (_, null) => null,
-            (null, _) => new Choice(recorded, UpdateOutcome.Updated, ""),
+            null => new Choice(recorded, UpdateOutcome.Updated, ""),
+            _ when !inPlace => await ChooseAsync(recorded, other, journal, record.Spec, SwitchMark.Read(directory), deadline.Token),
+            _ when recorded is null => new Choice(null, UpdateOutcome.Unknown, ""),
             _ => await SettleInPlaceAsync(directory, recorded, journal, deadline.Token),
         };
-        foreach (var leftover in new[] { inPlace ? null : recorded, other }.Where(v => v is not null && v != choice?.Vmm))
+        foreach (var leftover in new[] { inPlace ? null : recorded, other }.Where(v => v is not null && v != choice.Vmm))
         {
             await leftover!.KillAsync();
             await leftover.DisposeAsync();
         }
 
-        if (choice is null)
-            throw new UpdateException("guest-gone", $"the VMM of '{directory.Name}' (pid {record.Pid}) has ended, and the guest with it", "start the VM again");
-        StrayVmms.End(directory, record.Generation + 1, choice.Vmm.Pid);
-        foreach (var generation in new[] { record.Generation, record.Generation + 1 }.Where(g => g != choice.Vmm.Generation))
+        if (choice.Vmm is not { } keeper)
+            throw Lost(directory, record, journal, choice);
+        StrayVmms.End(directory, record.Generation + 1, keeper.Pid);
+        foreach (var generation in new[] { record.Generation, record.Generation + 1 }.Where(g => g != keeper.Generation))
             directory.RemoveSockets(generation);
-        var report = journal is null ? null : ReportOf(record, journal, choice);
-        var moved = choice.Vmm.Generation != record.Generation;
+        var trouble = journal?.TakenOut is { } taken
+            ? await LostBars.PutBackAsync(keeper, taken, fromKeeper: keeper.Generation == journal.OldGeneration, deadline.Token)
+            : [];
+        var report = journal is null ? null : ReportOf(record, journal, choice, trouble);
+        var moved = keeper.Generation != record.Generation;
         if (moved)
         {
             record = record with
             {
                 PreviousBinary = record.Binary,
-                Binary = choice.Vmm.Binary,
-                Version = choice.Vmm.Version.ToString(),
-                Generation = choice.Vmm.Generation,
-                Pid = choice.Vmm.Pid,
-                StartTicks = ProcFs.StartTimeTicks(choice.Vmm.Pid),
-                QmpPath = choice.Vmm.QmpPath,
+                Binary = keeper.Binary,
+                Version = keeper.Version.ToString(),
+                Generation = keeper.Generation,
+                Pid = keeper.Pid,
+                StartTicks = ProcFs.StartTimeTicks(keeper.Pid),
+                QmpPath = keeper.QmpPath,
             };
         }
 
-        directory.RemoveTransferSockets(choice.Vmm.Generation);
+        directory.RemoveTransferSockets(keeper.Generation);
         if (journal is not null)
         {
-            PauseBoost.Undo(choice.Vmm.Pid);
-            await MigrationSettings.ResetAsync(choice.Vmm, deadline.Token);
+            PauseBoost.Undo(keeper.Pid);
+            await MigrationSettings.ResetAsync(keeper, deadline.Token);
         }
 
-        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, choice.Vmm.PidFd), choice.Vmm, logger);
+        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, keeper.PidFd), keeper, logger);
         if (report is not null)
         {
             SupervisorLog.Recovered(logger, choice.Story);
@@ -86,7 +94,7 @@ internal static class Recovery
         supervisor.SaveJournal(null);
         if (moved)
         {
-            foreach (var finding in await supervisor.AfterCommitAsync(choice.Vmm, deadline.Token))
+            foreach (var finding in await supervisor.AfterCommitAsync(keeper, deadline.Token))
                 SupervisorLog.Recovered(logger, $"{finding.Object}: {finding.Evidence}");
         }
 
@@ -103,39 +111,31 @@ internal static class Recovery
             : new Choice(vmm, UpdateOutcome.RolledBack, "the pause had begun, and the old program was not yet replaced: the guest goes on on it");
     }
 
-    private static async Task<Choice?> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal journal, VmSpec spec, SwitchStep step, CancellationToken cancellationToken)
+    private static async Task<Choice> ChooseAsync(Vmm? old, Vmm? fresh, UpdateJournal journal, VmSpec spec, SwitchStep step, CancellationToken cancellationToken)
     {
         // No 'fresh' and no 'old' beside it: the record names the new VMM already, and only the journal's end was missing.
         if (fresh is null && old?.Generation == journal.NewGeneration)
             return new Choice(old, UpdateOutcome.Updated, Committed);
 
-        // The new VMM had the guest and died with it: memory and disks are not what the old one remembers.
         if (fresh is null && step == SwitchStep.Committing)
-            return null;
+            return new Choice(null, UpdateOutcome.Unknown, "the new VMM had been given the guest and has ended with it: memory and disks are not what the old one remembers");
 
-        var freshState = fresh switch
-        {
-            null => "gone",
-            { Qmp.State: QmpClientState.Running } => await fresh.QueryRunStateAsync(cancellationToken),
-            _ => "building",
-        };
-        if (freshState == "running")
-            return new Choice(fresh!, UpdateOutcome.Updated, Committed);
+        if (await RunStateAsync(fresh, cancellationToken) == "running")
+            return new Choice(fresh, UpdateOutcome.Updated, Committed);
 
         if (old is not null)
         {
-            // Waits for the old VMM's migration to end one way or the other; only then can the choice not change under us.
-            await using var watch = new SwitchoverWatch();
-            watch.WatchOld(old);
-            var state = await old.QueryRunStateAsync(cancellationToken);
-            if (fresh is not null && state == "finish-migrate")
+            // Only when the old VMM's migration has ended one way or the other can the choice not change under us.
+            var sentAway = await OldVmmRecovery.EndMigrationAsync(old, cancellationToken) == OldVmmRecovery.SentAway;
+            var loaded = sentAway && fresh is not null && await HasLoadedAsync(fresh, cancellationToken);
+            if (sentAway && !loaded && journal.CompletionIsFinal)
             {
-                await watch.OldFinished.WaitAsync(cancellationToken);
-                state = await old.QueryRunStateAsync(cancellationToken);
-                freshState = await fresh.QueryRunStateAsync(cancellationToken);
+                return new Choice(
+                    null, UpdateOutcome.Unknown,
+                    $"the old VMM (pid {old.Pid}) had reported completion and so let go of KVM and its passed-through devices: it cannot resume; the new one (pid {journal.NewPid}) {(fresh is null ? "has ended" : "could not load the guest")}");
             }
 
-            if (state != "postmigrate" || freshState != "paused")
+            if (!loaded)
             {
                 if (fresh is not null)
                     await fresh.KillAsync();
@@ -147,16 +147,55 @@ internal static class Recovery
             }
         }
 
-        if (freshState != "paused")
-            return null;
+        if (await RunStateAsync(fresh, cancellationToken) != "paused")
+            return new Choice(null, UpdateOutcome.Unknown, step == SwitchStep.None ? "" : "the old VMM has ended, and the new one has not got the guest whole");
         await Task.Run(() => TapStandIns.Connect(fresh!.PidFd, spec), cancellationToken);
 
         if (journal.WasRunning)
             await fresh!.ExecuteAsync("cont", cancellationToken);
-        return new Choice(fresh!, UpdateOutcome.Updated, "the transfer was complete: the new VMM was given the guest");
+        return new Choice(fresh, UpdateOutcome.Updated, "the transfer was complete: the new VMM was given the guest");
     }
 
-    private static UpdateReport ReportOf(VmRecord record, UpdateJournal journal, Choice choice) => new()
+    private static async Task<string> RunStateAsync(Vmm? fresh, CancellationToken cancellationToken) => fresh switch
+    {
+        null => "gone",
+        { Qmp.State: QmpClientState.Running } => await fresh.QueryRunStateAsync(cancellationToken),
+        _ => "building",
+    };
+
+    /// <summary>Whether the new VMM gets to the end of loading what the old one has sent.</summary>
+    private static async Task<bool> HasLoadedAsync(Vmm fresh, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await fresh.ReconnectAsync(cancellationToken);
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+
+        await using var watch = new SwitchoverWatch();
+        watch.WatchNew(fresh);
+        if (await fresh.QueryRunStateAsync(cancellationToken) == "inmigrate")
+            await Task.WhenAny(watch.NewFinished, fresh.Exited).WaitAsync(cancellationToken);
+        return !fresh.Exited.IsCompleted && await fresh.QueryRunStateAsync(cancellationToken) == "paused";
+    }
+
+    /// <summary>The guest cannot go on. What is known is kept, so that whoever waits for the update learns it.</summary>
+    private static UpdateException Lost(VmDirectory directory, VmRecord record, UpdateJournal? journal, Choice choice)
+    {
+        if (journal is null || choice.Story.Length == 0)
+            return new UpdateException("guest-gone", $"the VMM of '{directory.Name}' (pid {record.Pid}) has ended, and the guest with it", "start the VM again");
+
+        StrayVmms.End(directory, record.Generation + 1, except: 0);
+        UpdateHistory.Append(directory, ReportOf(record, journal, choice, []));
+        VmFiles.Write(directory, (UpdateJournal?)null);
+        SwitchMark.Delete(directory);
+        return new UpdateException(GuestLost, $"the guest of '{directory.Name}' is lost: {choice.Story}", "start the VM again") { LeavesStateUnknown = true };
+    }
+
+    private static UpdateReport ReportOf(VmRecord record, UpdateJournal journal, Choice choice, IReadOnlyList<Finding> trouble) => new()
     {
         Vm = record.Name,
         Outcome = choice.Outcome,
@@ -167,8 +206,13 @@ internal static class Recovery
             : new VmmEnd(record.Version, record.Binary, record.Pid),
         To = new VmmEnd(journal.NewVersion, journal.NewBinary, journal.NewPid),
         TotalMs = Math.Round((DateTimeOffset.UtcNow - journal.Started).TotalMilliseconds, 3),
-        Findings = [Finding.Warn("supervisor-lost", record.Name, $"the supervisor was lost during the update, another took over: {choice.Story}", "see the supervisor's log")],
-        Error = choice.Outcome == UpdateOutcome.Updated ? null : new ReportError("supervisor-lost", $"the supervisor was lost during the update; {choice.Story}", "try again"),
+        Findings = [Finding.Warn("supervisor-lost", record.Name, $"the supervisor was lost during the update, another took over: {choice.Story}", "see the supervisor's log"), .. trouble],
+        Error = choice.Outcome switch
+        {
+            UpdateOutcome.Updated => null,
+            UpdateOutcome.Unknown => new ReportError(GuestLost, $"the supervisor was lost during the update, and the guest with it: {choice.Story}", "start the VM again"),
+            _ => new ReportError("supervisor-lost", $"the supervisor was lost during the update; {choice.Story}", "try again"),
+        },
     };
 
     private const string Committed = "the update had been committed: the new VMM runs the guest";
@@ -195,6 +239,6 @@ internal static class Recovery
         }
     }
 
-    /// <summary>The VMM that keeps the guest, and what that makes of the update.</summary>
-    private sealed record Choice(Vmm Vmm, UpdateOutcome Outcome, string Story);
+    /// <summary>The VMM that keeps the guest (null: none can), and what that makes of the update.</summary>
+    private sealed record Choice(Vmm? Vmm, UpdateOutcome Outcome, string Story);
 }

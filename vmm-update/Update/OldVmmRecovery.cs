@@ -12,6 +12,35 @@ internal static class OldVmmRecovery
     /// <summary>A migration that ended badly resumes the guest by itself, a little after it reports its end.</summary>
     private static readonly TimeSpan SelfResume = TimeSpan.FromSeconds(1);
 
+    /// <summary>Of a VMM that has sent the guest away whole. One that has let go of its devices cannot resume it.</summary>
+    public const string SentAway = "postmigrate";
+
+    /// <summary>Cancels what is left of the migration unless it is just completing, which QEMU decides, and waits for its end.</summary>
+    /// <returns>The run state: <see cref="SentAway"/> if the migration was completed.</returns>
+    public static async Task<string> EndMigrationAsync(Vmm old, CancellationToken cancellationToken)
+    {
+        await old.ReconnectAsync(cancellationToken);
+        using var events = old.Qmp.Subscribe("MIGRATION", "RESUME");
+        var cancelled = false;
+        while (true)
+        {
+            var state = await old.QueryRunStateAsync(cancellationToken);
+            switch (await MigrationStatusAsync(old, cancellationToken))
+            {
+                case "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" when !cancelled:
+                    await old.ExecuteAsync("migrate_cancel", cancellationToken);
+                    cancelled = true;
+                    break;
+                case "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" or "cancelling" or "failing":
+                case "completed" when state == "finish-migrate":
+                    await NextEventAsync(events, TimeSpan.FromMilliseconds(20), cancellationToken);
+                    break;
+                default:
+                    return state;
+            }
+        }
+    }
+
     /// <summary>Ends what is left of the migration, and resumes the guest if it ran before. The new VMM must be dead when this is called.</summary>
     /// <exception cref="UpdateException">The old VMM is gone or does not resume.</exception>
     public static async Task GiveGuestBackAsync(Vmm old, bool wasRunning, CancellationToken cancellationToken)
@@ -19,40 +48,18 @@ internal static class OldVmmRecovery
         if (old.Exited.IsCompleted)
             throw new UpdateException(OldVmmEnded, $"the old VMM (pid {old.Pid}) has ended: {await old.Exited}; {old.LogTail()}", "start the VM again");
 
-        await old.ReconnectAsync(cancellationToken);
+        var state = await EndMigrationAsync(old, cancellationToken);
         using var events = old.Qmp.Subscribe("MIGRATION", "RESUME");
-        var cancelled = false;
-        var resumesBySelf = TimeSpan.Zero;
-        while (true)
+        for (var waited = TimeSpan.Zero; state != "running" && wasRunning; state = await old.QueryRunStateAsync(cancellationToken))
         {
-            var state = await old.QueryRunStateAsync(cancellationToken);
-            var migration = await MigrationStatusAsync(old, cancellationToken);
-            switch (migration)
+            if (state != SentAway && waited < SelfResume)
             {
-                case "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" when !cancelled:
-                    await old.ExecuteAsync("migrate_cancel", cancellationToken);
-                    cancelled = true;
-                    break;
-                case "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" or "cancelling" or "failing":
-                    await NextEventAsync(events, TimeSpan.FromMilliseconds(20), cancellationToken);
-                    break;
-                case var _ when state == "running" || !wasRunning:
-                    return;
-                case "completed":
-                    await old.ExecuteAsync("cont", cancellationToken);
-                    break;
-                default:
-                    if (resumesBySelf < SelfResume)
-                    {
-                        resumesBySelf += TimeSpan.FromMilliseconds(20);
-                        await NextEventAsync(events, TimeSpan.FromMilliseconds(20), cancellationToken);
-                    }
-                    else
-                    {
-                        await old.ExecuteAsync("cont", cancellationToken);
-                    }
-
-                    break;
+                waited += TimeSpan.FromMilliseconds(20);
+                await NextEventAsync(events, TimeSpan.FromMilliseconds(20), cancellationToken);
+            }
+            else
+            {
+                await old.ExecuteAsync("cont", cancellationToken);
             }
         }
     }

@@ -1,3 +1,5 @@
+using CprSharp.VmmUpdate.PassThrough;
+
 namespace CprSharp.VmmUpdate.Update;
 
 /// <summary>What a supervisor that takes over must know of an update that was interrupted.</summary>
@@ -15,6 +17,8 @@ namespace CprSharp.VmmUpdate.Update;
 /// <param name="WasRunning">Whether the guest was running when the update began.</param>
 /// <param name="NewVersion">Its version.</param>
 /// <param name="Started">When the update began (UTC).</param>
+/// <param name="CompletionIsFinal">Whether the old VMM cannot resume once it is <c>postmigrate</c> (<see cref="Engines.IUpdateEngine.CompletionIsFinal"/>).</param>
+/// <param name="TakenOut">Written before the first one goes: the BARs that whichever VMM keeps the guest must have back.</param>
 internal sealed record UpdateJournal(
     int Schema,
     string Engine,
@@ -25,7 +29,9 @@ internal sealed record UpdateJournal(
     string NewBinary,
     bool WasRunning,
     string NewVersion = "",
-    DateTimeOffset Started = default)
+    DateTimeOffset Started = default,
+    bool CompletionIsFinal = false,
+    IReadOnlyList<TakenOutBar>? TakenOut = null)
 {
     public const int CurrentSchema = 1;
 }

@@ -27,6 +27,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private readonly List<Finding> _findings = [];
     private readonly HashSet<int> _kvmThreads = [];
     private FaultPlan _faults = FaultPlan.None;
+    private UpdateJournal? _journal;
     private bool _wasRunning;
 
     /// <summary>Never throws for a failing update: the report says what happened.</summary>
@@ -63,7 +64,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 _clock.Enter(UpdatePhase.Plan);
                 _findings.AddRange(check.Findings);
                 plan = UpdatePlanner.Plan(request, check);
-                report = report with { Engine = plan.Engine?.Name };
+                report = report with { Engine = plan.Engine?.Name, PointOfNoReturn = plan.Engine?.PointOfNoReturn(inspection) };
                 await _faults.HitAsync(FaultPoint.PlanMade, deadline.Token);
             }
             catch
@@ -87,10 +88,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             if (plan.Engine is null)
                 return Finish(report with { Outcome = UpdateOutcome.Refused, Error = plan.Refusal });
             if (request.DryRun)
-            {
-                _findings.Add(plan.PointOfNoReturn);
                 return Finish(report with { Outcome = UpdateOutcome.Planned });
-            }
 
             if (plan.Engine is IUpdateEngine moving)
                 return await SwitchAsync(report, moving, old, inspection, target, cancellationToken);
@@ -102,7 +100,10 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private async Task<UpdateReport> SwitchAsync(
         UpdateReport report, IUpdateEngine engine, Vmm old, VmInspection inspection, QemuBinary target, CancellationToken cancellationToken)
     {
-        var switchover = new Switchover(host.Directory, old, old.Generation + 1, inspection, target);
+        var switchover = new Switchover(host.Directory, old, old.Generation + 1, inspection, target)
+        {
+            NoteTakenOut = bars => Journal(_journal! with { TakenOut = bars }),
+        };
         using var holdings = engine as IDisposable;
         await using var watch = new SwitchoverWatch();
         watch.WatchOld(old);
@@ -119,7 +120,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             if (e is UpdateException { IsRefusal: true } refusal && !_findings.Exists(f => f.Id == refusal.Code))
                 _findings.Add(Finding.Fail(refusal.Code, switchover.NewFacts.Path, refusal.Message, refusal.Fix));
             var error = Describe(e, "the guest was not paused", cancellationToken);
-            return await RollBackAsync(report with { Error = error }, switchover, engine, watch, refused ? UpdateOutcome.Refused : UpdateOutcome.Failed);
+            return await RollBackAsync(
+                report with { Error = error }, switchover, engine, watch, pastReturn: false, refused ? UpdateOutcome.Refused : UpdateOutcome.Failed);
         }
 
         // From here on the operator's Ctrl-C no longer cancels: what was begun is finished, one way or the other.
@@ -152,8 +154,9 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         {
             boost?.Dispose();
             var error = Describe(e, "the pause had begun", CancellationToken.None);
-            if (!await TryGoForwardAsync(switchover, engine, watch, error))
-                return await RollBackAsync(report with { Error = error }, switchover, engine, watch, UpdateOutcome.Failed);
+            var pastReturn = engine.CompletionIsFinal(inspection) && await HasSentAwayAsync(switchover);
+            if (!await TryGoForwardAsync(switchover, watch, pastReturn, error))
+                return await RollBackAsync(report with { Error = error }, switchover, engine, watch, pastReturn, UpdateOutcome.Failed);
         }
 
         boost?.Dispose();
@@ -178,7 +181,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             switchover.New = host.StartVmm(switchover.NewGeneration, switchover.NewFacts, start);
         try
         {
-            host.SaveJournal(new UpdateJournal(
+            Journal(new UpdateJournal(
                 UpdateJournal.CurrentSchema,
                 engine.Name,
                 switchover.Old.Generation,
@@ -188,7 +191,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 switchover.NewFacts.Path,
                 _wasRunning,
                 switchover.NewFacts.Version.ToString(),
-                _started));
+                _started,
+                engine.CompletionIsFinal(inspection)));
             await _faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
             await engine.PrepareAsync(switchover, cancellationToken);
         }
@@ -259,14 +263,33 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         await watch.NewResumed.WaitAsync(cancellationToken);
     }
 
-    /// <summary>Whether the old VMM, though alive, can no longer run the guest.</summary>
-    private static bool IsPastReturn(Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch) =>
-        engine.CompletionIsFinal(switchover.Vm) && watch.OldFinished is { IsCompletedSuccessfully: true, Result: "completed" };
+    private void Journal(UpdateJournal journal)
+    {
+        _journal = journal;
+        host.SaveJournal(journal);
+    }
+
+    /// <summary>
+    /// Whether the old VMM has sent the guest away, and with its devices can no longer run it. While its migration is under way, QEMU itself
+    /// decides between completion and our cancellation: nobody may end the new VMM before that.
+    /// </summary>
+    private async Task<bool> HasSentAwayAsync(Switchover switchover)
+    {
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
+        try
+        {
+            return await OldVmmRecovery.EndMigrationAsync(switchover.Old, deadline.Token) == OldVmmRecovery.SentAway;
+        }
+        catch (Exception e) when (e is QmpException or IOException or OperationCanceledException or TimeoutException)
+        {
+            LogRollback($"the old VMM does not say how its migration ended: {e.Message}");
+            return false;
+        }
+    }
 
     /// <summary>There is no way back to an old VMM that has died or given up, but there may be one forward: the new VMM may have the whole guest already.</summary>
-    private async Task<bool> TryGoForwardAsync(Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch, ReportError cause)
+    private async Task<bool> TryGoForwardAsync(Switchover switchover, SwitchoverWatch watch, bool pastReturn, ReportError cause)
     {
-        var pastReturn = IsPastReturn(switchover, engine, watch);
         if (!(pastReturn || switchover.Old.Exited.IsCompleted) || switchover.New.Exited.IsCompleted)
             return false;
 
@@ -348,7 +371,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     }
 
     private async Task<UpdateReport> RollBackAsync(
-        UpdateReport report, Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch, UpdateOutcome unpaused)
+        UpdateReport report, Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch, bool pastReturn, UpdateOutcome unpaused)
     {
         LogRollback(report.Error?.Message ?? "");
         _clock.Enter(UpdatePhase.Rollback);
@@ -356,7 +379,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         try
         {
             await NoteRollbackFaultAsync(FaultPoint.RollbackBegin);
-            if (IsPastReturn(switchover, engine, watch))
+            if (pastReturn)
             {
                 throw new UpdateException(
                     "past-return", $"the old VMM (pid {switchover.Old.Pid}) has let go of KVM and cannot resume, and the new one (pid {switchover.New.Pid}) does not go on", "see the logs of both VMMs; if the new one is dead, start the VM again");
@@ -369,7 +392,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                     throw new UpdateException("new-vmm-died", "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
             }
 
-            await engine.SettleAsync(switchover.Old, deadline.Token);
+            await SettleAsync(switchover.Old, engine, deadline.Token);
             await ReconnectAsync(switchover.Old);
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
             await engine.RestoreAsync(switchover.Old, deadline.Token);
@@ -409,6 +432,19 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         finally
         {
             host.ReleaseClients();
+        }
+    }
+
+    /// <summary>A guest whose devices do not reach each other is better than none.</summary>
+    private async Task SettleAsync(Vmm old, IUpdateEngine engine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await engine.SettleAsync(old, cancellationToken);
+        }
+        catch (Exception e) when (e is IOException or QmpException)
+        {
+            _findings.Add(Finding.Warn("settle", old.Binary, $"the guest goes on on the old VMM, but: {e.Message}", "see the supervisor's log"));
         }
     }
 

@@ -133,6 +133,19 @@ public sealed partial class EduTests
         AssertMapped(moved.Range);
         Assert.Equal(1, Verifier.Observe(context)[ioas].Count(extent => extent.Range.Length == 1 << 20));
 
+        // Back again where the owner has mapped it himself meanwhile: it stays as it is.
+        using (var taken = TakenOutBars.TakeOut(context, moved))
+        {
+            Assert.True(TakenOutBars.PutBackLost(context, moved));
+            taken.PutBack();
+        }
+
+        AssertMapped(moved.Range);
+        Assert.False(TakenOutBars.PutBackLost(context, moved));
+        var partly = moved with { Range = IovaRange.Of(moved.Range.Start + (1 << 19), 1 << 20) };
+        Assert.Equal(Errno.EEXIST, Fails(() => TakenOutBars.PutBackLost(context, partly)).Errno);
+        AssertMapped(moved.Range);
+
         // What cannot be taken out, because it is not there, leaves the others where they are.
         Assert.Equal(Errno.ENOENT, Fails(() => TakenOutBars.TakeOut(context, moved, bar)).Errno);
         AssertMapped(moved.Range);

@@ -59,15 +59,6 @@ public sealed class PlannerTests
         Assert.Contains("--engine exec", refused.Refusal!.Fix, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public void The_plan_knows_the_point_of_no_return()
-    {
-        var exec = (Exec, new EngineAssessment("exec", true, [], 90) { PointOfNoReturn = "the exec" });
-
-        Assert.Equal("the exec", Plan("exec", [], exec).PointOfNoReturn.Evidence);
-        Assert.StartsWith("the commit", Plan("transfer", [], Fits(Transfer, 9)).PointOfNoReturn.Evidence, StringComparison.Ordinal);
-    }
-
     private static UpdatePlan Plan(string engine, Finding[] findings, params (IEngine, EngineAssessment)[] engines) =>
         UpdatePlanner.Plan(new UpdateRequest("/usr/bin/qemu", engine, DryRun: false), new CheckResult([.. findings], [.. engines]));
 

@@ -20,7 +20,15 @@ public sealed class ExecEngineTests
         var assessment = Assess(Vm());
 
         Assert.True(assessment.Eligible, string.Join("; ", assessment.Reasons));
-        Assert.Contains("the exec", assessment.PointOfNoReturn, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void There_is_no_return_after_the_exec()
+    {
+        var point = ((IEngine)new ExecEngine()).PointOfNoReturn(Vm());
+
+        Assert.Equal(UpdatePhase.Transfer, point.Phase);
+        Assert.StartsWith("the exec", point.Why, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,4 +1,6 @@
 using CprSharp.Iommufd;
+using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
@@ -30,6 +32,45 @@ public sealed class PassThroughRulesTests
         var refused = PassThroughRules.Check(vm, vm.Facts, kernel).Where(f => f.Severity == Severity.Fail).ToList();
         Assert.Equal(fits, refused.Count == 0);
         Assert.All(refused, f => Assert.NotEmpty(f.Fix));
+    }
+
+    [Theory]
+    [InlineData("kvm", true, UpdatePhase.Transfer, "nvme")]
+    [InlineData("kvm", false, UpdatePhase.Commit, "until then the old one can resume")]
+    [InlineData("tcg", true, UpdatePhase.Commit, "until then the old one can resume")]
+    public void The_point_of_no_return_depends_on_device_and_accelerator(string accelerator, bool device, UpdatePhase phase, string why)
+    {
+        var vm = TopologyComparerTests.Vm() with { Accelerator = accelerator, PassedThrough = device ? [Disk] : [] };
+        IUpdateEngine engine = new TransferEngine();
+
+        var point = engine.PointOfNoReturn(vm);
+
+        Assert.Equal(phase, point.Phase);
+        Assert.Contains(why, point.Why, StringComparison.Ordinal);
+        Assert.Equal(phase == UpdatePhase.Transfer, engine.CompletionIsFinal(vm));
+    }
+
+    [Theory]
+    [InlineData(1024, false, true)]
+    [InlineData(1023, false, false)]
+    [InlineData(0, true, true)]
+    public void Guest_RAM_must_fit_twice_under_the_limit_of_locked_memory(ulong limitMiB, bool exempt, bool fits)
+    {
+        var vm = TopologyComparerTests.Vm() with { PassedThrough = [Disk], MemoryBackends = [new MemoryBackend("ram", "memory-backend-memfd", 512L << 20, Shared: true, null)] };
+
+        var finding = Assert.Single(PassThroughRules.CheckLockedMemory(vm, limitMiB << 20, exempt));
+
+        Assert.Equal(fits ? Severity.Pass : Severity.Fail, finding.Severity);
+        Assert.Equal(fits, finding.Fix.Length == 0);
+    }
+
+    [Fact]
+    public void Part_of_a_BAR_is_where_the_guest_has_the_BAR_now()
+    {
+        var device = Disk with { Bars = [new PlacedBar(0, 0xfe00_0000, 0x4000), new PlacedBar(2, 1UL << 40, 1UL << 30)] };
+
+        Assert.Equal(IovaRange.Of((1UL << 40) + 0x1000, 0x2000), device.Place(2, 0x1000, 0x2000));
+        Assert.Null(device.Place(4, 0, 0x1000));
     }
 
     [Fact]

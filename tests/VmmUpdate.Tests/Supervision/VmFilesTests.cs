@@ -1,4 +1,5 @@
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
 using Xunit;
@@ -63,6 +64,26 @@ public sealed class VmFilesTests : IDisposable
         VmFiles.Write(_directory, (UpdateJournal?)null);
 
         Assert.Null(VmFiles.ReadJournal(_directory));
+    }
+
+    [Fact]
+    public void The_journal_knows_what_was_taken_out_and_whether_the_old_VMM_can_resume()
+    {
+        TakenOutBar[] taken = [new(21, 2, 0xfebf_0000, 0x4000, "nvme", "0000:00:14.0", 0, 0), new(21, 2, 0xfffe_0000_0000, 1UL << 40, "gpu", "0000:01:00.0", 2, 0x1000)];
+        VmFiles.Write(_directory, new UpdateJournal(1, "transfer", 1, 2, 4711, 99, "/usr/bin/qemu", WasRunning: true, CompletionIsFinal: true, TakenOut: taken));
+
+        var read = VmFiles.ReadJournal(_directory)!;
+
+        Assert.True(read.CompletionIsFinal);
+        Assert.Equal(taken, read.TakenOut);
+    }
+
+    [Fact]
+    public void A_journal_from_before_there_were_such_things_is_read()
+    {
+        File.WriteAllText(_directory.UpdateJournal, """{"schema":1,"engine":"transfer","oldGeneration":1,"newGeneration":2,"newPid":3,"newStartTicks":4,"newBinary":"/q","wasRunning":true}""");
+
+        Assert.Equal(new UpdateJournal(1, "transfer", 1, 2, 3, 4, "/q", WasRunning: true, NewVersion: ""), VmFiles.ReadJournal(_directory)! with { NewVersion = "" });
     }
 
     [Theory]
