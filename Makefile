@@ -32,7 +32,9 @@ scenarios: components build ## all scenarios in the virtual host; 'integration-v
 scenario: components build ## one scenario in the virtual host: NAME=...
 	@integration-vm/scenario $(NAME)
 
-soak: components build ## the streams of consoles and networks over UPDATES=100 updates each
+soak: components build ## random faults for MINUTES=15 (SEED=N replays), then streams and networks over UPDATES=100 updates
+	@MINUTES=$(or $(MINUTES),15) $(if $(SEED),SEED=$(SEED)) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
+	    --logger 'console;verbosity=detailed' --filter 'FullyQualifiedName~SoakTests' -- xUnit.Explicit=on
 	@CPRSHARP_TEST_UPDATES=$(or $(UPDATES),100) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
 	    --filter 'FullyQualifiedName~ConsoleTests|FullyQualifiedName~NetworkTests'
 

@@ -64,7 +64,11 @@ public static class DescriptorTable
     {
         const int eventStop = LibC.SIGTRAP | (128 << 8);
         while (Wait(process) is var status && status != eventStop)
+        {
+            // Any other stop, such as a signal's, takes the request away.
+            Trace(LibC.PTRACE_INTERRUPT, process.Pid, 0);
             Trace(LibC.PTRACE_CONT, process.Pid, IsSyscall(status) ? 0 : status & 0x7f);
+        }
     }
 
     private static void ToSyscallStop(PidFd process)

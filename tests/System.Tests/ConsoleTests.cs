@@ -9,9 +9,6 @@ namespace CprSharp.SystemTests;
 /// <summary>Consoles stay connected over updates, and no byte is lost, doubled or out of place in either direction.</summary>
 public sealed class ConsoleTests
 {
-    /// <summary>More in <c>make soak</c>.</summary>
-    private static int Updates => int.TryParse(Environment.GetEnvironmentVariable("CPRSHARP_TEST_UPDATES"), out var updates) ? updates : 20;
-
     [Fact]
     public async Task StreamsInBothDirectionsAreWholeOverManyUpdates()
     {
@@ -36,22 +33,11 @@ public sealed class ConsoleTests
         await using var console = new EchoStream("virtconsole", UnixSocket.Connect(host.File("hvc")), 512);
         EchoStream[] all = [agent, serial, pty, console];
 
-        string[] faults = ["prepare.verified", "pause.begin", "transfer.end", "commit.begin"];
-        for (var i = 0; i < Updates; i++)
+        foreach (var step in UpdateSchedule.Of("prepare.verified", "pause.begin", "transfer.end", "commit.begin"))
         {
             foreach (var stream in all)
                 await stream.ExpectMoreAsync(100);
-            var fault = i % 5 == 4 ? faults[i / 5 % faults.Length] : null;
-            var (to, engine) = (i % 4) switch
-            {
-                0 => (Components.Qemu111, "transfer"),
-                1 => (Components.Qemu100, "shared-ram"),
-                2 => (Components.Qemu111, "transfer"),
-                _ => (Components.Qemu111, "shared-ram"),
-            };
-            using var update = vm.StartUpdate(to, engine, fault);
-            var result = await update.ResultAsync();
-            Assert.True(fault is null ? result.ExitCode == 0 : result.ExitCode is 1 or 4, $"{result}\n{vm.Logs()}");
+            await step.RunAsync(vm);
         }
 
         foreach (var stream in all)

@@ -7,8 +7,6 @@ public sealed class NetworkTests(ITestOutputHelper output)
 {
     private const string GuestAddress = "10.77.0.2";
 
-    private static int Updates => int.TryParse(Environment.GetEnvironmentVariable("CPRSHARP_TEST_UPDATES"), out var updates) ? updates : 20;
-
     [Theory]
     [InlineData("")]
     [InlineData(",queues=2")]
@@ -35,30 +33,20 @@ public sealed class NetworkTests(ITestOutputHelper output)
         await using var pings = new PingFlood(network, GuestAddress);
         await using var tcp = new EchoStream("tcp", network.Connect(GuestAddress, 7), 64 << 10);
         var longestPause = 0.0;
-        for (var i = 0; i < Updates; i++)
+        foreach (var step in UpdateSchedule.Of("commit.begin", "prepare.verified"))
         {
             await tcp.ExpectMoreAsync(64 << 10);
-            var fault = i % 5 == 4 ? (i % 2 == 0 ? "commit.begin" : "prepare.verified") : null;
-            var (to, engine) = (i % 4) switch
-            {
-                0 => (Components.Qemu111, "transfer"),
-                1 => (Components.Qemu100, "shared-ram"),
-                2 => (Components.Qemu111, "transfer"),
-                _ => (Components.Qemu111, "shared-ram"),
-            };
-            using var update = vm.StartUpdate(to, engine, fault);
-            var result = await update.ResultAsync();
-            Assert.True(fault is null ? result.ExitCode == 0 : result.ExitCode is 1 or 4, $"{result}\n{vm.Logs()}");
-            if (result.Document.GetProperty("pauseMs") is { ValueKind: System.Text.Json.JsonValueKind.Number } pause)
-                longestPause = Math.Max(longestPause, pause.GetDouble());
+            longestPause = Math.Max(longestPause, await step.RunAsync(vm) ?? 0);
         }
 
         await tcp.ExpectMoreAsync(64 << 10);
         var (sent, answered) = await pings.StopAsync();
-        output.WriteLine($"{Updates} updates, longest pause {longestPause:0.0} ms; {sent} pings, {sent - answered} lost, slowest answer {pings.Longest:0} ms; {tcp.Received >> 10} KiB there and back on one connection");
+        output.WriteLine($"{UpdateSchedule.Length} updates, longest pause {longestPause:0.0} ms; {sent} pings, {sent - answered} lost, slowest answer {pings.Longest:0} ms; {tcp.Received >> 10} KiB there and back on one connection");
 
-        // A known fault with several queues: one frame in 6423 pings and 20 updates got lost. TCP's bytes, which are sent again, are compared to the last.
-        Assert.InRange(sent - answered, 0, queues.Length > 0 ? Updates : 0);
+        // A known fault: a frame that arrives after the old VMM has stopped the guest and before its tap is taken from it, some hundred microseconds
+        // later, is read by it and ends with it. It was seen with two queues (one in 6423 pings); made late on purpose, it is one for each queue and
+        // update. TCP's bytes, which are sent again, are compared to the last.
+        Assert.InRange(sent - answered, 0, queues.Length > 0 ? UpdateSchedule.Length : 0);
         await tcp.ExpectAllBackAsync();
         await vm.ExpectOneRunningVmmAsync();
         await guest.AskAsync("poweroff", "poweroff");

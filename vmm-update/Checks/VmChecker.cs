@@ -28,7 +28,10 @@ internal sealed class VmChecker(IVmHost host)
     /// <param name="cancellationToken">Cancels.</param>
     public async Task<CheckResult> CheckAsync(VmInspection inspection, QemuBinary target, bool rehearse, CancellationToken cancellationToken)
     {
-        inspection = inspection with { InPlace = InPlaceFacts.Read(host.Current.Pid, [.. host.HeldDescriptors.Select(d => d.Number), VmmLauncher.MonitorDescriptor]) };
+        inspection = inspection with
+        {
+            InPlace = InPlaceFacts.Read(host.Current.Pid, [.. host.HeldDescriptors.Select(d => d.Number), VmmLauncher.MonitorDescriptor]) with { IsAdopted = host.IsAdopted },
+        };
         var findings = new List<Finding>();
         findings.AddRange(VmRules.Check(inspection, target));
         findings.AddRange(DeviceRules.Check(inspection));

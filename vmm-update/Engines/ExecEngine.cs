@@ -46,6 +46,8 @@ internal sealed class ExecEngine : IInPlaceEngine
             reasons.Add($"tap devices ({string.Join(", ", vm.InPlace.Taps)}) are not yet carried through an exec");
         if (vm.InPlace.MayNotExec)
             reasons.Add("QEMU runs with -sandbox spawn=deny, which forbids it to execute a program");
+        if (vm.InPlace.IsAdopted)
+            reasons.Add("the VM was adopted: if its new program failed, the old one could not be started anew as what it was");
         if (!vm.InPlace.ClosedByExec.IsEmpty)
         {
             reasons.Add(

@@ -11,6 +11,9 @@ namespace CprSharp.VmmUpdate.Inspection;
 /// <param name="MayNotExec">Whether QEMU was told to give up execve (<c>-sandbox on,spawn=deny</c>).</param>
 internal sealed record InPlaceFacts(ImmutableArray<int> ClosedByExec, ImmutableArray<string> Taps, bool HasGuestMemfd, bool MayNotExec)
 {
+    /// <summary>Whether somebody else started it: what it would need to be started anew is then known only from the process, which ends with a failing exec.</summary>
+    public bool IsAdopted { get; init; }
+
     /// <summary>Nothing speaks against it.</summary>
     public static InPlaceFacts None { get; } = new([], [], HasGuestMemfd: false, MayNotExec: false);
 

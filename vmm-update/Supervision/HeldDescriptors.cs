@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Networking;
@@ -47,6 +48,13 @@ internal sealed class HeldDescriptors : IDisposable
             _quiet.Value.Ours.Send(new byte[1], SocketFlags.None, out _);
     }
 
+    /// <summary>What has woken somebody there must not be read later, as a frame of one byte.</summary>
+    public void EmptyQuiet()
+    {
+        if (_taps.Count > 0)
+            Empty(_quiet.Value.Theirs.SafeHandle);
+    }
+
     public IReadOnlyList<(TapDescriptor Wanted, SafeFileHandle Queue)> Taps => _taps;
 
     /// <summary>Makes what the spec asks for.</summary>
@@ -77,7 +85,12 @@ internal sealed class HeldDescriptors : IDisposable
         foreach (var number in spec.Descriptors.Where(d => d is not TapDescriptor).Select(d => d.Number).Concat(spec.InheritedDescriptors))
             held._descriptors.Add(new InheritedDescriptor(vmm.GetDescriptor(number), number));
         foreach (var tap in spec.Descriptors.OfType<TapDescriptor>())
+        {
             held._taps.Add((tap, vmm.GetDescriptor(tap.Spare)));
+            using var quiet = vmm.GetDescriptor(tap.Quiet);
+            Empty(quiet);
+        }
+
         return held;
     }
 
@@ -130,6 +143,15 @@ internal sealed class HeldDescriptors : IDisposable
         {
             _quiet.Value.Ours.Dispose();
             _quiet.Value.Theirs.Dispose();
+        }
+    }
+
+    private static void Empty(SafeHandle quiet)
+    {
+        Span<byte> wakeUps = stackalloc byte[16];
+        while (NonBlocking.Receive(quiet, wakeUps) > 0)
+        {
+            // More than one update may have been called off.
         }
     }
 

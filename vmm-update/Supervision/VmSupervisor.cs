@@ -40,6 +40,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public VmDirectory Directory { get; }
 
+    public bool IsAdopted => Record.Adopted;
+
     public Vmm Current { get; private set; }
 
     public VmRecord Record
@@ -170,8 +172,11 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, Record.Spec, cancellationToken);
 
-    public Task DisconnectNetworkAsync(Vmm old) =>
-        _held.Taps.Count == 0 ? Task.CompletedTask : Task.Run(() => TapStandIns.Disconnect(old.PidFd, Record.Spec));
+    public Task DisconnectNetworkAsync(Vmm old) => _held.Taps.Count == 0 ? Task.CompletedTask : Task.Run(() =>
+    {
+        _held.EmptyQuiet();
+        TapStandIns.Disconnect(old.PidFd, Record.Spec);
+    });
 
     public async Task ConnectNetworkAsync(Vmm vmm)
     {

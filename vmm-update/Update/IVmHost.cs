@@ -15,6 +15,9 @@ internal interface IVmHost
     /// <summary>The VMM that runs the guest.</summary>
     Vmm Current { get; }
 
+    /// <summary>Whether the VM was started by somebody else.</summary>
+    bool IsAdopted { get; }
+
     /// <summary>The command line of the VMM an update goes to, from the VM as it is now.</summary>
     IReadOnlyList<string> TargetArguments(QemuBinary binary);
 

@@ -54,6 +54,9 @@ public sealed class ExecEngineTests
     public void A_sandbox_that_forbids_it_is_named() => Expect("spawn=deny", With(InPlaceFacts.None with { MayNotExec = true }));
 
     [Fact]
+    public void A_VM_that_was_adopted_is_refused() => Expect("adopted", With(InPlaceFacts.None with { IsAdopted = true }));
+
+    [Fact]
     public void Both_binaries_must_know_the_mode()
     {
         var old = Qemu(new QemuVersion(10, 0, 13), "normal", "cpr-reboot", "cpr-transfer");
