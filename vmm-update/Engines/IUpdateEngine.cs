@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Supervision;
 
 namespace CprSharp.VmmUpdate.Engines;

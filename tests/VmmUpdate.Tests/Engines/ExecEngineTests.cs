@@ -4,6 +4,7 @@ using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Tests.Checks;
 using Xunit;
 
