@@ -83,7 +83,7 @@ class Vmm:
         self.serial, self.monitor = directory / f"{name}.serial", directory / f"{name}.qmp"
         # A serial port costs an exit for each byte, which under nested KVM keeps the guest from anything else.
         append = os.environ["CPRSHARP_GUEST_APPEND"].replace("ttyS0", "hvc0")
-        append += " no_timer_check cprsharp.disk=/dev/nvme0n1 cprsharp.mem=16 cprsharp.duty=5 cprsharp.tick=20"
+        append += " no_timer_check cprsharp.disk=/dev/nvme0n1 cprsharp.mem=4 cprsharp.duty=1 cprsharp.tick=100"
         self.command = [
             binary, "-M", "pc-q35-10.0,accel=kvm,memory-backend=ram,aux-ram-share=on",
             "-cpu", "host", "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
