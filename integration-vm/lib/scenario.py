@@ -27,6 +27,7 @@ class Scenario:
     silence_s: int = 120                                 # so long without a word from it or the kernel, and it hangs
     kernel_may_say: list[str] = field(default_factory=list)   # troubles that are not held against it
     attempts: int = 1                                    # begun again when its guest, emulated twice over, was lost; see docs/virtual-host.md
+    only_by_name: str = ""                               # why --all leaves it out
     fails_with: str = ""                                 # it is there to fail, for this reason (a regular expression)
 
     @property

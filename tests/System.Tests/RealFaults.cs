@@ -244,6 +244,19 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
 
     /// <summary>After the commit the old VMM's memory is the new one's: it must never run again.</summary>
     [Fact]
+    public async Task ABinaryThatIsBeingAskedEndsWithTheSupervisor()
+    {
+        var vm = await machine.ReadyAsync();
+        var asked = vm.Host.File("asked");
+        var silent = vm.Host.Script("qemu-silent", $"echo > {asked}\nexec sleep 1000");
+        using var update = vm.StartUpdate(silent);
+        await Deadlines.EventuallyAsync(() => Task.FromResult(File.Exists(asked) ? null : "the binary was not asked"));
+        await TestHost.EndAsync(vm.SupervisorPid);
+        await update.ResultAsync();
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    [Fact]
     public async Task SupervisorAndNewVmmKilledAfterTheCommitEndTheGuest()
     {
         var vm = await machine.ReadyAsync(guardian: false, pauseMs: SharedVm.LongPauseMs);

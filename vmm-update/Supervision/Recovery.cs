@@ -29,6 +29,7 @@ internal static class Recovery
     {
         var record = VmFiles.ReadRecord(directory)
             ?? throw new UpdateException("no-such-vm", $"no VM '{directory.Name}' is recorded in {directory.Path}", "give its QMP socket: cprsharp adopt NAME --qmp PATH");
+        ScratchDirectory.RemoveOf(record.SupervisorPid);
         var journal = VmFiles.ReadJournal(directory);
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(Deadline);

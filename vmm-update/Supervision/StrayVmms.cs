@@ -4,22 +4,26 @@ using CprSharp.VmmUpdate.Qemu;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
-/// <summary>VMMs that were started but never written down, because their supervisor died between the two.</summary>
+/// <summary>VMMs that nobody has written down, because their supervisor died first; they are known by the logs that they write.</summary>
 internal static class StrayVmms
 {
     /// <summary>Kills every process that writes the log of a VMM of this generation, but for one.</summary>
-    public static void End(VmDirectory directory, int generation, int except)
+    public static void End(VmDirectory directory, int generation, int except) => EndWriters(log => log == directory.VmmLog(generation), except);
+
+    /// <summary>Kills every process that writes a log in this directory.</summary>
+    public static void EndIn(string directory) => EndWriters(log => log.StartsWith(directory + "/", StringComparison.Ordinal), except: 0);
+
+    private static void EndWriters(Func<string, bool> isLog, int except)
     {
-        var log = directory.VmmLog(generation);
         foreach (var process in Directory.EnumerateDirectories("/proc"))
         {
-            if (!int.TryParse(Path.GetFileName(process), NumberStyles.None, CultureInfo.InvariantCulture, out var pid) || pid == except || !Writes(pid, log))
+            if (!int.TryParse(Path.GetFileName(process), NumberStyles.None, CultureInfo.InvariantCulture, out var pid) || pid == except || !Writes(pid, isLog))
                 continue;
 
             try
             {
                 using var pidFd = PidFd.Open(pid);
-                if (Writes(pid, log))
+                if (Writes(pid, isLog))
                     pidFd.Signal(Signals.Kill);
             }
             catch (SyscallException e) when (e.Errno == Errno.ESRCH)
@@ -29,11 +33,11 @@ internal static class StrayVmms
         }
     }
 
-    private static bool Writes(int pid, string log)
+    private static bool Writes(int pid, Func<string, bool> isLog)
     {
         try
         {
-            return File.ResolveLinkTarget($"/proc/{pid}/fd/2", returnFinalTarget: false)?.FullName == log;
+            return File.ResolveLinkTarget($"/proc/{pid}/fd/2", returnFinalTarget: false)?.FullName is { } log && isLog(log);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
