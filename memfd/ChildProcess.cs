@@ -58,6 +58,41 @@ public sealed class ChildProcess : IAsyncDisposable
     /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>
     public void Signal(int signal) => PidFd.Signal(signal);
 
+    /// <summary>Stops the child (SIGSTOP) and waits until none of its threads runs any more.</summary>
+    /// <returns>Whether it stands; false when it has ended. <see cref="Resume"/> lets it go on.</returns>
+    /// <exception cref="SyscallException">pidfd_send_signal, waitid.</exception>
+    public async Task<bool> StopAsync()
+    {
+        try
+        {
+            Signal(LibC.SIGSTOP);
+        }
+        catch (SyscallException e) when (e.Errno == Errno.ESRCH)
+        {
+            return false;
+        }
+
+        return await Task.Run(() =>
+        {
+            // Left unreaped and unconsumed: whoever waits for the child's end must still learn of it.
+            LibC.siginfo_t info;
+            while (LibC.waitid(LibC.P_PIDFD, PidFd, out info, LibC.WSTOPPED | LibC.WEXITED | LibC.WNOWAIT) != 0)
+            {
+                var errno = Marshal.GetLastPInvokeError();
+                if (errno == Errno.ECHILD)
+                    return false;
+                if (errno != Errno.EINTR)
+                    throw new SyscallException("waitid", $"pid {Pid}", errno);
+            }
+
+            return info.Code == LibC.CLD_STOPPED;
+        }).ConfigureAwait(false);
+    }
+
+    /// <summary>Lets a stopped child go on (SIGCONT).</summary>
+    /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>
+    public void Resume() => Signal(LibC.SIGCONT);
+
     /// <summary>Closes <see cref="PidFd"/>. Does not end the child: it runs on, and is reaped when it exits.</summary>
     public ValueTask DisposeAsync()
     {

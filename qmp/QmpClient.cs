@@ -149,6 +149,20 @@ public sealed class QmpClient : IAsyncDisposable
         if (session is not null) await session.Ended;
     }
 
+    /// <summary>Takes in everything that the peer has sent by now, events too, and then ends the connection.</summary>
+    /// <returns>
+    /// Completes when the client is Idle; never fails. All that was read has been delivered then, and <see cref="Completion"/> faults with
+    /// <see cref="QmpConnectionFailure.EndOfStream"/>. What the peer sends later is lost: this is for a peer that has stopped, or soon ends.
+    /// </returns>
+    public async Task FinishReadingAsync()
+    {
+        ClientSession? session;
+        lock (_gate) session = _session;
+        if (session is null) return;
+        session.FinishReading();
+        await session.Ended;
+    }
+
     /// <summary>Disconnects for good.</summary>
     public async ValueTask DisposeAsync()
     {

@@ -12,7 +12,11 @@ internal static partial class LibC
     internal const int P_PIDFD = 3;
     internal const int WEXITED = 4;
     internal const int CLD_EXITED = 1;
+    internal const int CLD_STOPPED = 5;
+    internal const int WNOWAIT = 0x1000000;
     internal const int SIGKILL = 9;
+    internal const int SIGCONT = 18;
+    internal const int SIGSTOP = 19;
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
     internal static partial nint pidfd_open(nint number, int pid, uint flags);

@@ -101,6 +101,19 @@ internal sealed class ClientSession
         _socket.Dispose();
     }
 
+    /// <summary>Lets the reading loop see the end of the stream behind what is in the socket already (unix(7), shutdown(2) SHUT_RD).</summary>
+    public void FinishReading()
+    {
+        try
+        {
+            _socket.Shutdown(SocketShutdown.Receive);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            Close(IoFailure(e));
+        }
+    }
+
     public static byte[] WithLineEnd(ReadOnlySpan<byte> message) => [.. message, .. "\r\n"u8];
 
     private static QmpConnectionException IoFailure(Exception e) =>

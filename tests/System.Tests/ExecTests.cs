@@ -155,6 +155,7 @@ public sealed class ExecTests
     [InlineData("transfer.begin", "updated")]
     [InlineData("transfer.end", "updated")]
     [InlineData("commit.begin", "updated")]
+    [InlineData("commit.continued", "updated")]
     [InlineData("commit.end", "updated")]
     [InlineData("retire.begin", "updated")]
     [InlineData("retire.end", "updated")]
@@ -188,6 +189,7 @@ public sealed class ExecTests
     [InlineData("transfer.begin", null)]
     [InlineData("transfer.end", 0)]
     [InlineData("commit.begin", 0)]
+    [InlineData("commit.continued", 0)]
     [InlineData("retire.begin", 0)]
     public async Task AnErrorThere(string point, int? exitCode)
     {

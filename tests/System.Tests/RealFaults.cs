@@ -8,6 +8,8 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
 {
     private const int Interrupt = 2;
     private const int Terminate = 15;
+    private const int Continue = 18;
+    private const int Stop = 19;
 
     [Theory]
     [InlineData("/bin/true", "")]
@@ -92,6 +94,49 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         var after = await machine.ReadyAsync();
         await after.UpdateAsync(Components.Qemu111, engine);
         await after.ExpectOneRunningVmmAsync();
+    }
+
+    /// <summary>The new VMM is told to go on before it has loaded; a load that fails must not be a guest that is lost.</summary>
+    [Theory]
+    [InlineData("transfer")]
+    [InlineData("shared-ram")]
+    public async Task ALoadThatFailsGivesTheGuestBack(string engine)
+    {
+        var vm = await machine.ReadyAsync();
+        var pid = vm.VmmPid;
+        var wrapper = vm.Host.Script("qemu-other-hpet", $"case \" $* \" in *' -incoming '*) set -- \"$@\" -global hpet.timers=7;; esac\nexec {Components.Qemu111} \"$@\"");
+        var report = await vm.UpdateAsync(wrapper, engine, exitCode: 4);
+        Assert.Contains(report.GetProperty("error").GetProperty("code").GetString(), new[] { "load-failed", "vmm-ended" });
+        Assert.Contains("hpet", report.GetProperty("error").GetProperty("message").GetString());
+        await ExpectUntouchedAsync(vm, pid);
+        await vm.UpdateAsync(Components.Qemu111, engine);
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
+    /// <summary>Stopped before, in, or after its load: it has run the guest or it has not, and the supervisor must not guess.</summary>
+    [Theory]
+    [InlineData("transfer")]
+    [InlineData("shared-ram")]
+    public async Task ANewVmmThatStandsStillAtAnyMomentRunsTheGuestOrHasNot(string engine)
+    {
+        var random = new Random(20261121);
+        for (var round = 0; round < 6; round++)
+        {
+            var vm = await machine.ReadyAsync();
+            var pid = vm.VmmPid;
+            using var update = vm.StartUpdate(Components.Qemu111, engine);
+            var fresh = await NewVmmAsync(vm);
+            using var pidFd = Memfd.PidFd.Open(fresh);
+            await Task.Delay(random.Next(0, 600));
+            pidFd.Signal(Stop);
+            var result = await update.ResultAsync();
+            if (result.ExitCode == 0)
+                pidFd.Signal(Continue);
+            else
+                Assert.Contains(result.ExitCode, new[] { 1, 4 });
+            await vm.ExpectOneRunningVmmAsync();
+            Assert.Equal(result.ExitCode == 0 ? fresh : pid, vm.VmmPid);
+        }
     }
 
     /// <summary>Nobody can bring that guest back. It is said, and nothing is left of it.</summary>
@@ -242,7 +287,6 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         Assert.Equal("rolledBack", (await vm.HistoryAsync())[^1].GetProperty("outcome").GetString());
     }
 
-    /// <summary>After the commit the old VMM's memory is the new one's: it must never run again.</summary>
     [Fact]
     public async Task ABinaryThatIsBeingAskedEndsWithTheSupervisor()
     {
@@ -256,6 +300,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         await vm.ExpectOneRunningVmmAsync();
     }
 
+    /// <summary>After the commit the old VMM's memory is the new one's: it must never run again.</summary>
     [Fact]
     public async Task SupervisorAndNewVmmKilledAfterTheCommitEndTheGuest()
     {

@@ -19,7 +19,7 @@ internal sealed record SoakRound(string To, string Engine, string? Fault, SoakVi
 {
     private static readonly string[] BeforeThePause = ["inspect.begin", "plan.made", "prepare.spawn", "prepare.spawned", "prepare.ready", "prepare.verified", "pause.begin"];
     private static readonly string[] InThePause = ["transfer.begin", "transfer.end", "commit.begin"];
-    private static readonly string[] AfterTheCommit = ["commit.end", "retire.begin", "retire.end"];
+    private static readonly string[] AfterTheCommit = ["commit.continued", "commit.end", "retire.begin", "retire.end"];
     private static readonly string[] Actions = ["error", "hang", "kill"];
 
     /// <summary>Exit codes that say what happened truly; 5, an unknown state, is none of them.</summary>

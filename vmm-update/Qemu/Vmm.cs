@@ -135,7 +135,25 @@ internal sealed class Vmm : IAsyncDisposable
         if (!Exited.IsCompleted)
             PidFd.Signal(Signals.Kill);
         await Exited;
+        await Qmp.FinishReadingAsync();
         await Qmp.DisconnectAsync();
+    }
+
+    /// <summary>
+    /// Stops the whole process where it stands, and takes in what it has said until then: after that it is certain what it did, and that it does
+    /// nothing more. The connection has ended then. <see cref="ThawAsync"/> lets it go on.
+    /// </summary>
+    public async Task FreezeAsync()
+    {
+        await Child.StopAsync();
+        await Qmp.FinishReadingAsync();
+    }
+
+    /// <summary>Lets a frozen process go on, and connects to it again.</summary>
+    public async Task ThawAsync(CancellationToken cancellationToken)
+    {
+        Child.Resume();
+        await ReconnectAsync(cancellationToken);
     }
 
     /// <summary>The last lines the process wrote to its log, for messages.</summary>
@@ -167,6 +185,8 @@ internal sealed class Vmm : IAsyncDisposable
         else
             PidFd.Dispose();
     }
+
+    private ChildProcess Child => _child ?? throw new InvalidOperationException($"the VMM (pid {Pid}) is not a child of this process");
 
     private void ReadVersion()
     {

@@ -18,10 +18,10 @@ public enum UpdatePhase
     /// <summary>Device state travels from the old to the new VMM.</summary>
     Transfer,
 
-    /// <summary>Both ends have reported completion; the new VMM is seen to be whole.</summary>
+    /// <summary>The old VMM has reported completion and runs nothing any more; where it could not be continued after that, the new one is seen to be whole.</summary>
     Verify,
 
-    /// <summary>The supervisor's <c>cont</c> on the new VMM.</summary>
+    /// <summary>The supervisor's <c>cont</c> on the new VMM, which takes effect when all is loaded, until the guest runs.</summary>
     Commit,
 
     /// <summary>The old VMM is ended and what it held is released.</summary>

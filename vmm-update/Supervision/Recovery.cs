@@ -13,9 +13,10 @@ namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>Takes a VM over whose supervisor was lost, also in the middle of an update.</summary>
 /// <remarks>
-/// Which VMM has the guest is asked of the VMMs. The new one never runs it by itself (<c>-S</c>), and the old one never again once it
-/// is <c>postmigrate</c>; so: a running or resumable old VMM keeps the guest, a fully loaded new one gets it, and the other ends. A
-/// <c>postmigrate</c> old VMM can be resumed unless it has let go of passed-through devices and KVM: the journal says which.
+/// Which VMM has the guest is asked of the VMMs. The new one never runs it before it is told to (<c>-S</c>; what it was told while it still
+/// loaded holds from when it has loaded), and the old one never again once it is <c>postmigrate</c>; so: a running or resumable old VMM keeps
+/// the guest, a fully loaded new one gets it, and the other ends. A <c>postmigrate</c> old VMM can be resumed unless it has let go of
+/// passed-through devices and KVM: the journal says which.
 /// </remarks>
 internal static class Recovery
 {
@@ -119,42 +120,43 @@ internal static class Recovery
             return new Choice(old, UpdateOutcome.Updated, Committed);
 
         if (fresh is null && step == SwitchStep.Committing)
-            return new Choice(null, UpdateOutcome.Unknown, "the new VMM had been given the guest and has ended with it: memory and disks are not what the old one remembers");
+            return EndedWithGuest;
 
         if (await RunStateAsync(fresh, cancellationToken) == "running")
             return new Choice(fresh, UpdateOutcome.Updated, Committed);
 
-        if (old is not null)
+        // Only when the old VMM's migration has ended one way or the other can the choice not change under us.
+        var sentAway = old is not null && await OldVmmRecovery.EndMigrationAsync(old, cancellationToken) == OldVmmRecovery.SentAway;
+        var load = fresh is not null && (sentAway || old is null) ? await LoadAsync(fresh, step, cancellationToken) : Load.Failed;
+        switch (load)
         {
-            // Only when the old VMM's migration has ended one way or the other can the choice not change under us.
-            var sentAway = await OldVmmRecovery.EndMigrationAsync(old, cancellationToken) == OldVmmRecovery.SentAway;
-            var loaded = sentAway && fresh is not null && await HasLoadedAsync(fresh, cancellationToken);
-            if (sentAway && !loaded && journal.CompletionIsFinal)
-            {
-                return new Choice(
-                    null, UpdateOutcome.Unknown,
-                    $"the old VMM (pid {old.Pid}) had reported completion and so let go of KVM and its passed-through devices: it cannot resume; the new one (pid {journal.NewPid}) {(fresh is null ? "has ended" : "could not load the guest")}");
-            }
-
-            if (!loaded)
-            {
-                if (fresh is not null)
-                    await fresh.KillAsync();
-                await Task.Run(() => TapStandIns.Connect(old.PidFd, spec), cancellationToken);
-                await OldVmmRecovery.GiveGuestBackAsync(old, journal.WasRunning, cancellationToken);
-                return step == SwitchStep.None
-                    ? new Choice(old, UpdateOutcome.Failed, "the guest had not left the old VMM and stays there")
-                    : new Choice(old, UpdateOutcome.RolledBack, "the pause had begun, and the guest was not yet moved: it goes on on the old VMM");
-            }
+            case Load.EndedWithGuest:
+                return EndedWithGuest;
+            case Load.Running:
+                return new Choice(fresh, UpdateOutcome.Updated, Committed);
+            case Load.Paused:
+                await Task.Run(() => TapStandIns.Connect(fresh!.PidFd, spec), cancellationToken);
+                if (journal.WasRunning)
+                    await fresh!.ExecuteAsync("cont", cancellationToken);
+                return new Choice(fresh, UpdateOutcome.Updated, "the transfer was complete: the new VMM was given the guest");
         }
 
-        if (await RunStateAsync(fresh, cancellationToken) != "paused")
+        if (old is null)
             return new Choice(null, UpdateOutcome.Unknown, step == SwitchStep.None ? "" : "the old VMM has ended, and the new one has not got the guest whole");
-        await Task.Run(() => TapStandIns.Connect(fresh!.PidFd, spec), cancellationToken);
+        if (sentAway && journal.CompletionIsFinal)
+        {
+            return new Choice(
+                null, UpdateOutcome.Unknown,
+                $"the old VMM (pid {old.Pid}) had reported completion and so let go of KVM and its passed-through devices: it cannot resume; the new one (pid {journal.NewPid}) {(fresh is null ? "has ended" : "could not load the guest")}");
+        }
 
-        if (journal.WasRunning)
-            await fresh!.ExecuteAsync("cont", cancellationToken);
-        return new Choice(fresh, UpdateOutcome.Updated, "the transfer was complete: the new VMM was given the guest");
+        if (fresh is not null)
+            await fresh.KillAsync();
+        await Task.Run(() => TapStandIns.Connect(old.PidFd, spec), cancellationToken);
+        await OldVmmRecovery.GiveGuestBackAsync(old, journal.WasRunning, cancellationToken);
+        return step == SwitchStep.None
+            ? new Choice(old, UpdateOutcome.Failed, "the guest had not left the old VMM and stays there")
+            : new Choice(old, UpdateOutcome.RolledBack, "the pause had begun, and the guest was not yet moved: it goes on on the old VMM");
     }
 
     private static async Task<string> RunStateAsync(Vmm? fresh, CancellationToken cancellationToken) => fresh switch
@@ -164,23 +166,50 @@ internal static class Recovery
         _ => "building",
     };
 
-    /// <summary>Whether the new VMM gets to the end of loading what the old one has sent.</summary>
-    private static async Task<bool> HasLoadedAsync(Vmm fresh, CancellationToken cancellationToken)
+    private enum Load
     {
+        /// <summary>It could not, and has not run the guest.</summary>
+        Failed,
+
+        /// <summary>It has the whole guest.</summary>
+        Paused,
+
+        /// <summary>It had been told to go on when it has loaded, and does.</summary>
+        Running,
+
+        /// <summary>It has ended, and may have run the guest before.</summary>
+        EndedWithGuest,
+    }
+
+    /// <summary>Waits for the end of loading what the old VMM has sent.</summary>
+    private static async Task<Load> LoadAsync(Vmm fresh, SwitchStep step, CancellationToken cancellationToken)
+    {
+        await using var watch = new SwitchoverWatch();
+        var mayHaveRun = step == SwitchStep.Committing;
         try
         {
             await fresh.ReconnectAsync(cancellationToken);
+            watch.WatchNew(fresh);
+            if (await fresh.QueryRunStateAsync(cancellationToken) == "inmigrate")
+            {
+                mayHaveRun = false; // not before now; and what it does from now on is seen
+                await Task.WhenAny(watch.NewFinished, fresh.Exited).WaitAsync(cancellationToken);
+            }
+
+            switch (await fresh.QueryRunStateAsync(cancellationToken))
+            {
+                case "running": return Load.Running;
+                case "paused": return Load.Paused;
+            }
         }
         catch (IOException)
         {
-            return false;
+            // It has ended, or never opened its monitor; what it said before is looked at.
+            await fresh.Qmp.FinishReadingAsync();
+            await watch.DrainNewAsync();
         }
 
-        await using var watch = new SwitchoverWatch();
-        watch.WatchNew(fresh);
-        if (await fresh.QueryRunStateAsync(cancellationToken) == "inmigrate")
-            await Task.WhenAny(watch.NewFinished, fresh.Exited).WaitAsync(cancellationToken);
-        return !fresh.Exited.IsCompleted && await fresh.QueryRunStateAsync(cancellationToken) == "paused";
+        return mayHaveRun || watch.NewResumed.IsCompletedSuccessfully ? Load.EndedWithGuest : Load.Failed;
     }
 
     /// <summary>The guest cannot go on. What is known is kept, so that whoever waits for the update learns it.</summary>
@@ -215,6 +244,9 @@ internal static class Recovery
             _ => new ReportError("supervisor-lost", $"the supervisor was lost during the update; {choice.Story}", "try again"),
         },
     };
+
+    private static readonly Choice EndedWithGuest =
+        new(null, UpdateOutcome.Unknown, "the new VMM had been given the guest and has ended with it: memory and disks are not what the old one remembers");
 
     private const string Committed = "the update had been committed: the new VMM runs the guest";
 

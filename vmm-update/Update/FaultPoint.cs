@@ -40,11 +40,14 @@ public static class FaultPoint
     /// <summary>The switch-over was asked for.</summary>
     public const string TransferBegin = "transfer.begin";
 
-    /// <summary>Both ends reported completion.</summary>
+    /// <summary>The old VMM has reported completion.</summary>
     public const string TransferEnd = "transfer.end";
 
-    /// <summary>Before the new VMM is resumed; the old one can still take the guest back.</summary>
+    /// <summary>Before the new VMM is told to go on; the old one can still take the guest back.</summary>
     public const string CommitBegin = "commit.begin";
+
+    /// <summary>The new VMM was told to go on; whether it has is not known yet.</summary>
+    public const string CommitContinued = "commit.continued";
 
     /// <summary>The guest runs on the new VMM; the old one still exists.</summary>
     public const string CommitEnd = "commit.end";
@@ -65,7 +68,7 @@ public static class FaultPoint
     public static IReadOnlyList<string> All { get; } =
     [
         InspectBegin, PlanMade, PrepareSpawn, PrepareSpawned, PrepareReady, PrepareVerified, PauseBegin, TransferBegin,
-        TransferEnd, CommitBegin, CommitEnd, RetireBegin, RetireEnd, RollbackBegin, RollbackEnd,
+        TransferEnd, CommitBegin, CommitContinued, CommitEnd, RetireBegin, RetireEnd, RollbackBegin, RollbackEnd,
     ];
 }
 

@@ -191,6 +191,7 @@ internal sealed partial class InPlaceUpdate(
         host.Mark(SwitchStep.Committing);
         _continued = true;
         await vmm.ExecuteAsync("cont", cancellationToken);
+        await faults.HitAsync(FaultPoint.CommitContinued, cancellationToken);
         await _watch.NewResumed.WaitAsync(cancellationToken);
     }
 

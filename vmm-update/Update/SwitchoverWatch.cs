@@ -15,6 +15,7 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
     private readonly TaskCompletionSource<string> _newFinished = new();
     private readonly TaskCompletionSource<long> _newResumed = new();
     private long _oldResumed;
+    private Task _newPump = Task.CompletedTask;
 
     /// <summary>STOP of the old VMM: its timestamp in microseconds.</summary>
     public Task<long> OldStopped => _oldStopped.Task;
@@ -34,7 +35,7 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
     /// <summary>Timestamp of the old VMM's last RESUME in microseconds; 0 when there was none.</summary>
     public long OldResumed => Interlocked.Read(ref _oldResumed);
 
-    public void WatchOld(Vmm old) => Pump(old, e =>
+    public void WatchOld(Vmm old) => _ = Pump(old, e =>
     {
         switch (e.Name)
         {
@@ -51,7 +52,7 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
         }
     });
 
-    public void WatchNew(Vmm fresh) => Pump(fresh, e =>
+    public void WatchNew(Vmm fresh) => _newPump = Pump(fresh, e =>
     {
         switch (e.Name)
         {
@@ -64,20 +65,22 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
         }
     });
 
-    /// <summary>Waits until every event that the ended VMM still had in its stream has been read.</summary>
-    public Task DrainAsync() => Task.WhenAll(_pumps.Select(p => p.Pump));
+    /// <summary>Waits until every event that the new VMM had in its stream has been seen; for when its connection ends or has ended.</summary>
+    public Task DrainNewAsync() => _newPump;
 
     public async ValueTask DisposeAsync()
     {
         foreach (var (subscription, _) in _pumps)
             subscription.Dispose();
-        await DrainAsync();
+        await Task.WhenAll(_pumps.Select(p => p.Pump));
     }
 
-    private void Pump(Vmm vmm, Action<QmpEvent> seen)
+    private Task Pump(Vmm vmm, Action<QmpEvent> seen)
     {
         var subscription = vmm.Qmp.Subscribe("STOP", "RESUME", "MIGRATION");
-        _pumps.Add((subscription, Read()));
+        var pump = Read();
+        _pumps.Add((subscription, pump));
+        return pump;
 
         async Task Read()
         {

@@ -16,6 +16,11 @@ namespace CprSharp.VmmUpdate.Update;
 /// Invariant: the new VMM runs the guest only after <see cref="CommitAsync"/> sent <c>cont</c>, which it does only after the old VMM
 /// reported <c>completed</c> and so can no longer resume by itself. The old VMM is given the guest back only after the new one is dead
 /// and its event stream, read to the end, held no RESUME.
+/// <para>
+/// Where the old VMM can be continued after its completion, <c>cont</c> does not wait until the new one has loaded: it takes effect when the
+/// load has succeeded, and never after one that failed (<c>qmp_cont</c> sets <c>autostart</c> while the run state is <c>inmigrate</c>). That
+/// saves a round trip in the pause. Where completion is final, the new VMM is seen to be whole first.
+/// </para>
 /// </remarks>
 internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions options, ILogger logger, Action<UpdatePhase>? entered = null)
 {
@@ -29,6 +34,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private FaultPlan _faults = FaultPlan.None;
     private UpdateJournal? _journal;
     private bool _wasRunning;
+    private bool _continued;
 
     /// <summary>Never throws for a failing update: the report says what happened.</summary>
     public async Task<UpdateReport> RunAsync(UpdateRequest request, CancellationToken cancellationToken)
@@ -140,7 +146,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
             _clock.Enter(UpdatePhase.Transfer);
             var disconnected = host.DisconnectNetworkAsync(switchover.Old);
-            await TransferAsync(switchover, watch, pause.Token);
+            await TransferAsync(switchover, watch, untilLoaded: !_wasRunning || engine.CompletionIsFinal(inspection), pause.Token);
             await disconnected;
 
             _clock.Enter(UpdatePhase.Verify);
@@ -236,16 +242,20 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         return vmm.Exited.IsCompletedSuccessfully ? new VmmExitedException(vmm, await vmm.Exited, vmm.LogTail()) : null;
     }
 
-    private static async Task TransferAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
+    private static async Task TransferAsync(Switchover switchover, SwitchoverWatch watch, bool untilLoaded, CancellationToken cancellationToken)
     {
-        var old = await FirstOfAsync(watch.OldFinished, watch.NewFinished, switchover, cancellationToken);
-        if (old is not null && old != "completed")
-            throw new UpdateException("transfer-failed", $"the old VMM reported the transfer as {old}: {await MigrationErrorAsync(switchover.Old)}", "see the VMM's log");
-
-        if (await watch.NewFinished.WaitAsync(cancellationToken) is var loaded && loaded != "completed")
-            throw new UpdateException("load-failed", $"the new VMM could not load the state ({loaded}): {switchover.New.LogTail()}", "see the VMM's log");
-        if (await FirstOfAsync(watch.OldFinished, null, switchover, cancellationToken) is var sent && sent != "completed")
+        var sent = await FirstOfAsync(watch.OldFinished, watch.NewFinished, switchover, cancellationToken);
+        if (sent is null || (untilLoaded && sent == "completed"))
+            await LoadedAsync(switchover, watch, cancellationToken);
+        sent ??= await FirstOfAsync(watch.OldFinished, null, switchover, cancellationToken);
+        if (sent != "completed")
             throw new UpdateException("transfer-failed", $"the old VMM reported the transfer as {sent}: {await MigrationErrorAsync(switchover.Old)}", "see the VMM's log");
+    }
+
+    private static async Task LoadedAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
+    {
+        if (await FirstOfAsync(watch.NewFinished, null, switchover, cancellationToken) is var loaded && loaded != "completed")
+            throw new UpdateException("load-failed", $"the new VMM could not load the state ({loaded}): {switchover.New.LogTail()}", "see the VMM's log");
     }
 
     private async Task CommitAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
@@ -259,8 +269,26 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
 
         host.Mark(SwitchStep.Committing);
-        await switchover.New.ExecuteAsync("cont", cancellationToken);
-        await watch.NewResumed.WaitAsync(cancellationToken);
+        _continued = true;
+        var told = switchover.New.ExecuteAsync("cont", cancellationToken);
+        try
+        {
+            await _faults.HitAsync(FaultPoint.CommitContinued, cancellationToken);
+            await told;
+        }
+        catch (QmpConnectionException)
+        {
+            if (await EndOfAsync(switchover.New) is { } ended)
+                throw ended;
+            throw;
+        }
+        finally
+        {
+            await ((Task)told).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        await LoadedAsync(switchover, watch, cancellationToken);
+        await FirstOfAsync(watch.NewResumed, null, switchover, cancellationToken);
     }
 
     private void Journal(UpdateJournal journal)
@@ -287,18 +315,24 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
     }
 
-    /// <summary>There is no way back to an old VMM that has died or given up, but there may be one forward: the new VMM may have the whole guest already.</summary>
+    /// <summary>
+    /// There is no way back to an old VMM that has died or given up, but there may be one forward: the new VMM may have the whole guest already.
+    /// And none from a new VMM that has begun to run it.
+    /// </summary>
     private async Task<bool> TryGoForwardAsync(Switchover switchover, SwitchoverWatch watch, bool pastReturn, ReportError cause)
     {
-        if (!(pastReturn || switchover.Old.Exited.IsCompleted) || switchover.New.Exited.IsCompleted)
+        if (switchover.New.Exited.IsCompleted)
             return false;
 
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
         try
         {
-            // What was not loaded whole is still 'inmigrate'.
+            if (!pastReturn && !switchover.Old.Exited.IsCompleted)
+                return _continued && await HasBegunAsync(switchover, watch, cause, deadline.Token);
+
+            // What was not loaded whole is still 'inmigrate', and goes on by itself only if it was told to.
             var state = await switchover.New.QueryRunStateAsync(deadline.Token);
-            if (state == "paused")
+            if (state == "paused" || (state == "inmigrate" && _continued))
                 await CommitAsync(switchover, watch, deadline.Token);
             else if (state != "running")
                 return false;
@@ -311,11 +345,25 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                     $"the old VMM (pid {switchover.Old.Pid}) ended in the pause: {await switchover.Old.Exited}; the new one had the whole guest and goes on with it ({cause.Message})", "see the VMM's log"));
             return true;
         }
-        catch (Exception e) when (e is QmpException or IOException or OperationCanceledException or TimeoutException)
+        catch (Exception e) when (e is QmpException or IOException or OperationCanceledException or TimeoutException or UpdateException or VmmExitedException)
         {
             LogRollback($"not forward either: {e.Message}");
             return false;
         }
+    }
+
+    /// <summary>Whether a new VMM that was told to go on has done so, seen while it stands still; then it goes on, or else it stays frozen.</summary>
+    private async Task<bool> HasBegunAsync(Switchover switchover, SwitchoverWatch watch, ReportError cause, CancellationToken cancellationToken)
+    {
+        await switchover.New.FreezeAsync().WaitAsync(cancellationToken);
+        await watch.DrainNewAsync().WaitAsync(cancellationToken);
+        if (!watch.NewResumed.IsCompletedSuccessfully)
+            return false;
+
+        await switchover.New.ThawAsync(cancellationToken);
+        _findings.Add(Finding.Warn(
+            "late-resume", switchover.New.Binary, $"{cause.Message}; by then the new VMM (pid {switchover.New.Pid}) ran the guest, and goes on with it", "raise Update:PauseDeadlineMs if the host is only slow"));
+        return true;
     }
 
     /// <summary>Waits for one event, unless the other comes first, the new VMM ends, or time is up.</summary>
@@ -387,8 +435,11 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
             if (switchover.HasNew)
             {
+                if (watch.NewResumed.IsCompletedSuccessfully && !switchover.New.Exited.IsCompleted)
+                    throw new UpdateException("new-vmm-deaf", $"the new VMM (pid {switchover.New.Pid}) has begun to run the guest, but does not answer", "look at it before you end it: it has the guest");
                 await switchover.New.KillAsync().WaitAsync(deadline.Token);
-                if (watch.NewResumed.IsCompletedSuccessfully || await ResumedBeforeItsEndAsync(switchover, watch))
+                await watch.DrainNewAsync().WaitAsync(deadline.Token);
+                if (watch.NewResumed.IsCompletedSuccessfully)
                     throw new UpdateException("new-vmm-died", "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
             }
 
@@ -473,12 +524,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         {
             _findings.Add(Finding.Warn("rollback", host.Directory.Name, e.Message, ""));
         }
-    }
-
-    private static async Task<bool> ResumedBeforeItsEndAsync(Switchover switchover, SwitchoverWatch watch)
-    {
-        await ((Task)switchover.New.Qmp.Completion).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        return watch.NewResumed.IsCompletedSuccessfully;
     }
 
     private static async Task<string> MigrationErrorAsync(Vmm vmm)
