@@ -38,10 +38,12 @@ soak: components build ## random faults for MINUTES=15 (SEED=N replays), then st
 	@CPRSHARP_TEST_UPDATES=$(or $(UPDATES),100) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
 	    --filter 'FullyQualifiedName~ConsoleTests|FullyQualifiedName~NetworkTests'
 
-demo: components publish ## a live update of a real VM, step by step
+demo: deps publish ## a live update of a real VM, step by step
+	@integration-vm/components qemu-10.0 qemu-11.1 guest
 	@integration-vm/with-components integration-vm/demo
 
-bench: components ## measures CprSharp against QEMU driven bare; ROUNDS=N
+bench: deps ## measures CprSharp against QEMU driven bare; ROUNDS=N
+	@integration-vm/components qemu-11.1 guest
 	@integration-vm/with-components dotnet run -c $(CONFIGURATION) --project tests/Bench -- $(BENCH)
 
 publish: ## artifacts/cprsharp: one file, needs no .NET

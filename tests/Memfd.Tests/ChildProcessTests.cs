@@ -81,6 +81,26 @@ public sealed class ChildProcessTests
     }
 
     [Fact]
+    public async Task Stands_still_until_it_is_resumed()
+    {
+        await using var running = new RunningChild(Children.Shell("while :; do :; done"));
+        var child = running.Process;
+
+        Assert.True(await child.StopAsync().WaitAsync(Ct));
+        Assert.Equal('T', State(child.Pid));
+        Assert.True(await child.StopAsync().WaitAsync(Ct)); // it stands already
+        child.Resume();
+        Assert.Equal('R', State(child.Pid));
+
+        Assert.True(await child.StopAsync().WaitAsync(Ct));
+        child.Signal(Children.SIGKILL);
+        Assert.Equal(new ExitStatus(null, Children.SIGKILL), await child.Exited.WaitAsync(Ct));
+        Assert.False(await child.StopAsync().WaitAsync(Ct));
+
+        static char State(int pid) => File.ReadAllText($"/proc/{pid}/stat").Split(") ")[1][0];
+    }
+
+    [Fact]
     public async Task Disposing_neither_ends_it_nor_leaves_a_zombie()
     {
         var child = ChildProcess.Start(Children.Sleep);

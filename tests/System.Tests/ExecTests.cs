@@ -213,6 +213,20 @@ public sealed class ExecTests
         await host.ExpectNothingLeftAsync();
     }
 
+    /// <summary>Memory and disks are the new program's from the commit on: the old binary must not be started on them.</summary>
+    [Fact]
+    public async Task ANewProgramThatIsKilledAfterTheCommitEndsTheGuest()
+    {
+        await using var host = new TestHost();
+        var vm = await TestVm.StartAsync(host, "bare", [Components.Qemu111, .. TestVm.Bare], SharedVm.Environment(guardian: true, pauseMs: SharedVm.LongPauseMs));
+        using var update = vm.StartUpdate(Components.Qemu111, "exec", "commit.continued:hang");
+        await vm.UntilUnderWayAsync("commit");
+        await TestHost.EndAsync(vm.VmmPid);
+        var report = await vm.ReportAsync(update, 5);
+        Assert.Equal("guest-lost", report.GetProperty("error").GetProperty("code").GetString());
+        await host.ExpectNothingLeftAsync();
+    }
+
     private static async Task<(LinuxGuest Guest, TestVm Vm)> StartLinuxAsync(TestHost host)
     {
         var guest = new LinuxGuest(host);

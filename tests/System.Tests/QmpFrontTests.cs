@@ -63,11 +63,7 @@ public sealed class QmpFrontTests(SharedVm machine) : IClassFixture<SharedVm>
         var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
         await using var client = await vm.ConnectAsync();
         using var update = vm.StartUpdate(Components.Qemu111, fault: "commit.begin:hang");
-        await Deadlines.EventuallyAsync(async () =>
-        {
-            var status = await vm.QmpAsync("__org.cprsharp_status");
-            return status.TryGetProperty("updateUnderWay", out var phase) && phase.GetString() == "commit" ? null : "the update did not come to its commit";
-        });
+        await vm.UntilUnderWayAsync("commit");
         var query = client.ExecuteAsync("query-status");
         var change = client.ExecuteAsync("system_wakeup");
         await vm.ReportAsync(update, 4);

@@ -162,7 +162,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
         var (pid, generation) = (vm.VmmPid, vm.Generation);
         using var update = vm.StartUpdate(Components.Qemu111, engine, "transfer.end:hang");
-        await UntilUnderWayAsync(vm, "verify");
+        await vm.UntilUnderWayAsync("verify");
         await TestHost.EndAsync(pid);
         var report = await vm.ReportAsync(update, 0);
         Assert.Contains("old-vmm-ended", Documents.FindingIds(report));
@@ -179,11 +179,29 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
         using var update = vm.StartUpdate(Components.Qemu111, fault: "transfer.end:hang");
         var fresh = await NewVmmAsync(vm);
-        await UntilUnderWayAsync(vm, "verify");
+        await vm.UntilUnderWayAsync("verify");
         await TestHost.EndAsync(fresh);
         await TestHost.EndAsync(vm.VmmPid);
         var report = await vm.ReportAsync(update, 5);
         Assert.Contains("ended", report.GetProperty("error").GetProperty("message").GetString());
+        await vm.Host.ExpectNothingLeftAsync();
+    }
+
+    /// <summary>It ran the guest already, or was about to and nobody can know: the old VMM, whose memory that is too, must not go on.</summary>
+    [Theory]
+    [InlineData("transfer")]
+    [InlineData("shared-ram")]
+    public async Task ANewVmmThatIsKilledAfterItBeganEndsTheGuest(string engine)
+    {
+        var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
+        var traced = vm.Host.Script("qemu-traced", $"exec {Components.Qemu111} \"$@\" -trace runstate_set");
+        using var update = vm.StartUpdate(traced, engine, "commit.continued:hang");
+        var fresh = await NewVmmAsync(vm);
+        await vm.UntilUnderWayAsync("commit");
+        await Deadlines.EventuallyAsync(() => vm.Logs().Contains("(running)", StringComparison.Ordinal) ? null : $"the new VMM does not run the guest yet\n{vm.Logs()}");
+        await TestHost.EndAsync(fresh);
+        var report = await vm.ReportAsync(update, 5);
+        Assert.Equal("guest-lost", report.GetProperty("error").GetProperty("code").GetString());
         await vm.Host.ExpectNothingLeftAsync();
     }
 
@@ -219,7 +237,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
     {
         var vm = await machine.ReadyAsync(pauseMs: SharedVm.LongPauseMs);
         using var update = vm.StartUpdate(Components.Qemu111, fault: "transfer.end:hang");
-        await UntilUnderWayAsync(vm, "verify");
+        await vm.UntilUnderWayAsync("verify");
         update.Signal(Interrupt);
         var report = await vm.ReportAsync(update, 4);
         Assert.Equal("deadline", report.GetProperty("error").GetProperty("code").GetString());
@@ -277,7 +295,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         var (supervisor, pid, generation) = (vm.SupervisorPid, vm.VmmPid, vm.Generation);
         using var update = vm.StartUpdate(Components.Qemu111, engine, "transfer.end:hang");
         var fresh = await NewVmmAsync(vm);
-        await UntilUnderWayAsync(vm, "verify");
+        await vm.UntilUnderWayAsync("verify");
         await TestHost.EndAsync(supervisor);
         await TestHost.EndAsync(fresh);
         (await update.ResultAsync()).Expect(5);
@@ -308,7 +326,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         var (supervisor, pid) = (vm.SupervisorPid, vm.VmmPid);
         using var update = vm.StartUpdate(Components.Qemu111, fault: "commit.end:hang");
         var fresh = await NewVmmAsync(vm);
-        await UntilUnderWayAsync(vm, "retire");
+        await vm.UntilUnderWayAsync("retire");
         await TestHost.EndAsync(supervisor);
         await TestHost.EndAsync(fresh);
         (await update.ResultAsync()).Expect(5);
@@ -394,13 +412,6 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         });
         return pid;
     }
-
-    private static async Task UntilUnderWayAsync(TestVm vm, string phase) => await Deadlines.EventuallyAsync(async () =>
-    {
-        var status = await vm.QmpAsync("__org.cprsharp_status");
-        var now = status.TryGetProperty("updateUnderWay", out var value) ? value.GetString() : null;
-        return now == phase ? null : $"phase {phase} was expected, it is {now ?? "none"}";
-    });
 
     private static async Task MountAsync(TestHost host, string tool, params string[] arguments)
     {

@@ -1,4 +1,5 @@
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 
 namespace CprSharp.VmmUpdate.Engines;
@@ -17,4 +18,8 @@ internal interface IEngine
 
     /// <summary>The last moment at which the old VMM can resume the guest, for people.</summary>
     PointOfNoReturn PointOfNoReturn(VmInspection vm);
+
+    /// <summary>Puts the migration settings of the VMM that keeps the guest back to what they were before Prepare: an operator's later migration to
+    /// another host must not find <c>x-ignore-shared</c> or a cpr mode set.</summary>
+    Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken);
 }

@@ -16,7 +16,4 @@ internal interface IInPlaceEngine : IEngine
 
     /// <summary>Makes a program that waits for its state load it. It has when this returns.</summary>
     Task LoadAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken);
-
-    /// <summary>Puts the migration settings of the program that keeps the guest back to what they were before <see cref="PrepareAsync"/>.</summary>
-    Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken);
 }

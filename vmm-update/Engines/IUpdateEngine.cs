@@ -28,10 +28,6 @@ internal interface IUpdateEngine : IEngine
 
     /// <summary>Called when the old VMM has not stopped the guest some time after <see cref="BeginAsync"/>: settle for a longer pause.</summary>
     Task HurryAsync(Switchover switchover, CancellationToken cancellationToken);
-
-    /// <summary>Puts the migration settings of the VMM that keeps the guest back to what they were before <see cref="PrepareAsync"/>: an
-    /// operator's later migration to another host must not find <c>x-ignore-shared</c> or a cpr mode set.</summary>
-    Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken);
 }
 
 /// <summary>What an engine adds to the start of the new VMM. Owns its descriptors until the process is started.</summary>
@@ -72,6 +68,13 @@ internal sealed class Switchover(VmDirectory directory, Vmm old, int newGenerati
 
     /// <summary>Writes down, before it is done, what is taken out of the devices' address spaces until the guest has settled.</summary>
     public Action<IReadOnlyList<PassThrough.TakenOutBar>>? NoteTakenOut { get; init; }
+
+    /// <summary>
+    /// Whether the new VMM has to be seen to be whole before it is told to go on, for which the old one waits with its completion, too (capability
+    /// <c>return-path</c>): where completion is final; where the guest stays paused; and where there are tap devices, which the new VMM gets when it
+    /// has loaded. That the old VMM's main loop stands still meanwhile keeps it from reading a tap that is about to be taken from it.
+    /// </summary>
+    public bool AwaitsLoad { get; init; }
 
     public string MigrationSocket => Directory.MigrationSocket(NewGeneration);
 

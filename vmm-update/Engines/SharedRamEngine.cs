@@ -38,10 +38,10 @@ internal sealed class SharedRamEngine : IUpdateEngine
         await switchover.New.ConnectAsync(cancellationToken);
         await _before.ReadAsync(switchover.Old, cancellationToken);
         await _before.ReadAsync(switchover.New, cancellationToken);
-        await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("x-ignore-shared", true), ("events", true), ("return-path", false)], cancellationToken);
+        await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("x-ignore-shared", true), ("events", true), ("return-path", switchover.AwaitsLoad)], cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(
             switchover.Old,
-            [("multifd", false), ("postcopy-ram", false), ("auto-converge", false), ("x-ignore-shared", true), ("events", true), ("return-path", false)],
+            [("multifd", false), ("postcopy-ram", false), ("auto-converge", false), ("x-ignore-shared", true), ("events", true), ("return-path", switchover.AwaitsLoad)],
             cancellationToken);
 
         // What is left of RAM (video memory, option ROMs) is sent while the guest runs, as often as it takes for the rest to fit into a

@@ -67,7 +67,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         await _before.ReadAsync(switchover.Old, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(
             switchover.Old,
-            [("multifd", false), ("postcopy-ram", false), ("x-ignore-shared", false), ("events", true), ("return-path", CompletionIsFinal(switchover.Vm))],
+            [("multifd", false), ("postcopy-ram", false), ("x-ignore-shared", false), ("events", true), ("return-path", switchover.AwaitsLoad)],
             cancellationToken);
         await switchover.Old.ExecuteAsync("migrate-set-parameters", new JsonObject { ["mode"] = "cpr-transfer" }, cancellationToken);
         await EngineRules.RequireNotBlockedAsync(switchover.Old, "cpr-transfer", cancellationToken);
@@ -89,10 +89,9 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         // Only now does the new VMM read its descriptors, build its machine and open its monitor.
         await switchover.New.ConnectAsync(cancellationToken);
         await _before.ReadAsync(switchover.New, cancellationToken);
-        await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("events", true), ("return-path", CompletionIsFinal(switchover.Vm))], cancellationToken);
+        await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("events", true), ("return-path", switchover.AwaitsLoad)], cancellationToken);
     }
 
-    /// <remarks>With <c>return-path</c> the old VMM waits with its completion for the new one's word that it has loaded everything.</remarks>
     public bool CompletionIsFinal(VmInspection vm) => PassThroughRules.OldCannotResume(vm);
 
     public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken) =>

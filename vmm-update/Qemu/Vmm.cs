@@ -50,6 +50,9 @@ internal sealed class Vmm : IAsyncDisposable
 
     public QemuVersion Version { get; private set; }
 
+    /// <summary>What it said first; also after the connection has ended, as it does when another program takes its place.</summary>
+    public QmpGreeting? Greeting { get; private set; }
+
     /// <summary>Wraps a process that was just started; its monitor may not answer yet.</summary>
     public static Vmm FromChild(int generation, string binary, string qmpPath, ChildProcess child, string logPath, Socket monitor) =>
         new(generation, binary, qmpPath, child.PidFd, child, new QmpClient(), logPath, monitor);
@@ -190,7 +193,7 @@ internal sealed class Vmm : IAsyncDisposable
 
     private void ReadVersion()
     {
-        var greeting = Qmp.Greeting ?? throw new InvalidOperationException("connected without a greeting");
+        var greeting = Greeting = Qmp.Greeting ?? throw new InvalidOperationException("connected without a greeting");
         Version = new QemuVersion(greeting.Major, greeting.Minor, greeting.Micro);
     }
 

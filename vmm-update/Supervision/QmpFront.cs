@@ -29,7 +29,7 @@ internal sealed class QmpFront : IAsyncDisposable
         _edits = new MachineEdits(supervisor, logger);
         _server = new QmpServer(HandleAsync, new QmpServerOptions
         {
-            Greeting = () => supervisor.Current.Qmp.Greeting ?? throw new QmpConnectionException(QmpConnectionFailure.Disconnected, "The VMM has not yet greeted."),
+            Greeting = () => supervisor.Current.Greeting ?? throw new QmpConnectionException(QmpConnectionFailure.Disconnected, "The VMM has not yet greeted."),
             PassUnknownMembers = true,
             HandlerFailed = (command, e) => SupervisorLog.ClientTrouble(logger, command.Name, e.Message),
         });

@@ -178,9 +178,11 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         TapStandIns.Disconnect(old.PidFd, Record.Spec);
     });
 
+    public bool HasTaps => _held.Taps.Count > 0;
+
     public async Task ConnectNetworkAsync(Vmm vmm)
     {
-        if (_held.Taps.Count == 0)
+        if (!HasTaps)
             return;
         await Task.Run(() => TapStandIns.Connect(vmm.PidFd, Record.Spec));
         if (vmm == Current)

@@ -1,3 +1,5 @@
+using CprSharp.VmmUpdate.Reporting;
+
 namespace CprSharp.VmmUpdate.Update;
 
 /// <summary>What an armed fault point does.</summary>
@@ -129,6 +131,26 @@ public sealed class FaultPlan
                 return new ValueTask(Task.Delay(Timeout.Infinite, cancellationToken));
             default:
                 throw new FaultInjectedException(point);
+        }
+    }
+}
+
+/// <summary>Fault points on a way back, which has nowhere to fall back to.</summary>
+internal static class WayBackFaults
+{
+    private static readonly TimeSpan LongestHang = TimeSpan.FromSeconds(1);
+
+    /// <summary>Passes a point; a fault there becomes a finding.</summary>
+    public static async Task NoteAsync(this FaultPlan faults, string point, List<Finding> findings, string vm)
+    {
+        using var soon = new CancellationTokenSource(LongestHang);
+        try
+        {
+            await faults.HitAsync(point, soon.Token);
+        }
+        catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
+        {
+            findings.Add(Finding.Warn("rollback", vm, e.Message, ""));
         }
     }
 }

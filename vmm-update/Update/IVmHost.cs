@@ -45,7 +45,10 @@ internal interface IVmHost
     /// <summary>Takes the tap devices from the old VMM, which has stopped the guest.</summary>
     Task DisconnectNetworkAsync(Vmm old);
 
-    /// <summary>Gives the tap devices to the VMM that is about to run the guest.</summary>
+    /// <summary>Whether there are tap devices. A VMM that loads enables and disables their queues, and must do so on its stand-ins.</summary>
+    bool HasTaps { get; }
+
+    /// <summary>Gives the tap devices to the VMM that is about to run the guest. A new one must have loaded.</summary>
     Task ConnectNetworkAsync(Vmm vmm);
 
     /// <summary>Holds back clients' commands that could change the machine, until disposed. Queries go on.</summary>

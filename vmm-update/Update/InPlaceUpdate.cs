@@ -72,8 +72,16 @@ internal sealed partial class InPlaceUpdate(
 
         host.Switch(_fresh!);
         host.ReleaseClients();
-        report = report with { Outcome = UpdateOutcome.Updated, Error = null, PauseMs = await PauseMsAsync(_watch.NewResumed) };
-        await RetireAsync();
+        report = report with { Outcome = UpdateOutcome.Updated, Error = null, PauseMs = _watch.PauseMs };
+        await new Retirement(host, options, clock, findings, faults, logger).RunAsync(
+            _fresh!,
+            engine,
+            _ => Task.CompletedTask,
+            async () =>
+            {
+                await _old.DisposeAsync();
+                host.Directory.PassOn(_old.Generation, Generation);
+            });
         return report;
     }
 
@@ -149,7 +157,7 @@ internal sealed partial class InPlaceUpdate(
         if (first == _old.Exited)
             throw new VmmExitedException(_old, await _old.Exited, _old.LogTail());
         if (first == _watch.OldFailedLate)
-            throw new UpdateException("exec-failed", $"the new program could not be executed: {await MigrationErrorAsync(cancellationToken)}", "see the VMM's log");
+            throw new UpdateException("exec-failed", $"the new program could not be executed: {await MigrationQuery.ErrorAsync(_old)}", "see the VMM's log");
         try
         {
             await _connecting!;
@@ -236,7 +244,7 @@ internal sealed partial class InPlaceUpdate(
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
         try
         {
-            await NoteFaultAsync(FaultPoint.RollbackBegin);
+            await faults.NoteAsync(FaultPoint.RollbackBegin, findings, host.Directory.Name);
             var isBack = _fresh is null && !_old.Exited.IsCompleted && await InPlaceReturn.CallOffAsync(_old, _wasRunning, deadline.Token);
             if (isBack)
             {
@@ -256,11 +264,11 @@ internal sealed partial class InPlaceUpdate(
                 report = await ReviveAsync(report, deadline.Token);
             }
 
-            await NoteFaultAsync(FaultPoint.RollbackEnd);
+            await faults.NoteAsync(FaultPoint.RollbackEnd, findings, host.Directory.Name);
             host.SaveRecord();
             host.SaveJournal(null);
             return _watch.OldStopped.IsCompletedSuccessfully
-                ? report with { Outcome = UpdateOutcome.RolledBack, PauseMs = isBack ? PauseMs(await _watch.OldStopped, _watch.OldResumed) : await PauseMsAsync(_watch.NewResumed) }
+                ? report with { Outcome = UpdateOutcome.RolledBack, PauseMs = isBack ? _watch.ReturnMs : _watch.PauseMs }
                 : report;
         }
         catch (Exception e)
@@ -321,67 +329,6 @@ internal sealed partial class InPlaceUpdate(
         findings.AddRange(await host.AfterCommitAsync(revived, cancellationToken));
         return report with { Outcome = UpdateOutcome.RolledBack, From = report.From with { Pid = revived.Pid } };
     }
-
-    /// <summary>The guest runs on the new program. Nothing here may undo that: what goes wrong becomes a finding.</summary>
-    private async Task RetireAsync()
-    {
-        clock.Enter(UpdatePhase.Retire);
-        await NoteAsync("commit-end", token => faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
-        await NoteAsync("retire", token => faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
-        await NoteAsync("retire", async _ =>
-        {
-            await _old.DisposeAsync();
-            host.Directory.PassOn(_old.Generation, Generation);
-        });
-        await NoteAsync("migration-settings", token => engine.RestoreAsync(_fresh!, token));
-        await NoteAsync("after-commit", async token => findings.AddRange(await host.AfterCommitAsync(_fresh!, token)));
-        await NoteAsync("retire", token => faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
-        await NoteAsync("record", _ =>
-        {
-            host.SaveRecord();
-            host.SaveJournal(null);
-            return Task.CompletedTask;
-        });
-
-        async Task NoteAsync(string id, Func<CancellationToken, Task> step)
-        {
-            // A deadline each: one step that hangs must not take the next ones with it.
-            using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
-            try
-            {
-                await step(deadline.Token);
-            }
-            catch (Exception e)
-            {
-                findings.Add(Finding.Warn(id, host.Directory.Name, $"the guest runs on the new program, but: {e.Message}", "see the supervisor's log"));
-            }
-        }
-    }
-
-    private async Task<string> MigrationErrorAsync(CancellationToken cancellationToken)
-    {
-        var migration = await _old.ExecuteAsync("query-migrate", cancellationToken);
-        return migration.TryGetProperty("error-desc", out var error) ? error.GetString() ?? "" : "no reason given";
-    }
-
-    /// <summary>A way back has nowhere to fall back to: it notes the fault and goes on.</summary>
-    private async Task NoteFaultAsync(string point)
-    {
-        using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-        try
-        {
-            await faults.HitAsync(point, soon.Token);
-        }
-        catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
-        {
-            findings.Add(Finding.Warn("rollback", host.Directory.Name, e.Message, ""));
-        }
-    }
-
-    private async Task<double?> PauseMsAsync(Task<long> resumed) =>
-        _watch.OldStopped.IsCompletedSuccessfully && resumed.IsCompletedSuccessfully ? PauseMs(await _watch.OldStopped, await resumed) : null;
-
-    private static double PauseMs(long stopped, long resumed) => Math.Round((resumed - stopped) / 1000.0, 3);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "update in place: {Trouble}")]
     private partial void LogTrouble(string trouble);

@@ -1,4 +1,3 @@
-using CprSharp.Qmp;
 using CprSharp.VmmUpdate.Qemu;
 
 namespace CprSharp.VmmUpdate.Update;
@@ -8,9 +7,6 @@ internal static class OldVmmRecovery
 {
     /// <summary>The code of the failure when there is no old VMM to go back to.</summary>
     public const string OldVmmEnded = "old-vmm-ended";
-
-    /// <summary>A migration that ended badly resumes the guest by itself, a little after it reports its end.</summary>
-    private static readonly TimeSpan SelfResume = TimeSpan.FromSeconds(1);
 
     /// <summary>Of a VMM that has sent the guest away whole. One that has let go of its devices cannot resume it.</summary>
     public const string SentAway = "postmigrate";
@@ -25,7 +21,7 @@ internal static class OldVmmRecovery
         while (true)
         {
             var state = await old.QueryRunStateAsync(cancellationToken);
-            switch (await MigrationStatusAsync(old, cancellationToken))
+            switch (await MigrationQuery.StatusAsync(old, cancellationToken))
             {
                 case "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" when !cancelled:
                     await old.ExecuteAsync("migrate_cancel", cancellationToken);
@@ -33,7 +29,7 @@ internal static class OldVmmRecovery
                     break;
                 case "setup" or "active" or "device" or "pre-switchover" or "wait-unplug" or "cancelling" or "failing":
                 case "completed" when state == "finish-migrate":
-                    await NextEventAsync(events, TimeSpan.FromMilliseconds(20), cancellationToken);
+                    await MigrationQuery.NextEventAsync(events, cancellationToken);
                     break;
                 default:
                     return state;
@@ -52,35 +48,15 @@ internal static class OldVmmRecovery
         using var events = old.Qmp.Subscribe("MIGRATION", "RESUME");
         for (var waited = TimeSpan.Zero; state != "running" && wasRunning; state = await old.QueryRunStateAsync(cancellationToken))
         {
-            if (state != SentAway && waited < SelfResume)
+            if (state != SentAway && waited < MigrationQuery.SelfResume)
             {
-                waited += TimeSpan.FromMilliseconds(20);
-                await NextEventAsync(events, TimeSpan.FromMilliseconds(20), cancellationToken);
+                waited += MigrationQuery.Look;
+                await MigrationQuery.NextEventAsync(events, cancellationToken);
             }
             else
             {
                 await old.ExecuteAsync("cont", cancellationToken);
             }
         }
-    }
-
-    private static async Task NextEventAsync(QmpEventSubscription events, TimeSpan longest, CancellationToken cancellationToken)
-    {
-        using var soon = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        soon.CancelAfter(longest);
-        try
-        {
-            await events.NextAsync(soon.Token);
-        }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
-        {
-            // No event is an answer too: the state is asked again.
-        }
-    }
-
-    private static async Task<string> MigrationStatusAsync(Vmm vmm, CancellationToken cancellationToken)
-    {
-        var migration = await vmm.ExecuteAsync("query-migrate", cancellationToken);
-        return migration.TryGetProperty("status", out var status) ? status.GetString()! : "none";
     }
 }

@@ -32,8 +32,15 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
     /// <summary>RESUME of the new VMM: its timestamp in microseconds.</summary>
     public Task<long> NewResumed => _newResumed.Task;
 
-    /// <summary>Timestamp of the old VMM's last RESUME in microseconds; 0 when there was none.</summary>
-    public long OldResumed => Interlocked.Read(ref _oldResumed);
+    private long OldResumed => Interlocked.Read(ref _oldResumed);
+
+    /// <summary>STOP of the old to RESUME of the new VMM, in milliseconds; null while one of them is missing.</summary>
+    public double? PauseMs => _oldStopped.Task.IsCompletedSuccessfully && _newResumed.Task.IsCompletedSuccessfully
+        ? Milliseconds(_oldStopped.Task.Result, _newResumed.Task.Result)
+        : null;
+
+    /// <summary>STOP to RESUME of the old VMM, in milliseconds; null if it was not stopped.</summary>
+    public double? ReturnMs => _oldStopped.Task.IsCompletedSuccessfully ? Milliseconds(_oldStopped.Task.Result, OldResumed) : null;
 
     public void WatchOld(Vmm old) => _ = Pump(old, e =>
     {
@@ -95,6 +102,8 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
             }
         }
     }
+
+    private static double Milliseconds(long stopped, long resumed) => Math.Round((resumed - stopped) / 1000.0, 3);
 
     private static string? Ended(QmpEvent e) =>
         e.Data.ValueKind == JsonValueKind.Object && e.Data.TryGetProperty("status", out var status)

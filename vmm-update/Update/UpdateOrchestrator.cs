@@ -7,6 +7,7 @@ using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Planning;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Supervision;
 using Microsoft.Extensions.Logging;
 
 namespace CprSharp.VmmUpdate.Update;
@@ -19,7 +20,7 @@ namespace CprSharp.VmmUpdate.Update;
 /// <para>
 /// Where the old VMM can be continued after its completion, <c>cont</c> does not wait until the new one has loaded: it takes effect when the
 /// load has succeeded, and never after one that failed (<c>qmp_cont</c> sets <c>autostart</c> while the run state is <c>inmigrate</c>). That
-/// saves a round trip in the pause. Where completion is final, the new VMM is seen to be whole first.
+/// saves a round trip in the pause. Where <see cref="Switchover.AwaitsLoad"/>, the new VMM is seen to be whole first.
 /// </para>
 /// </remarks>
 internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions options, ILogger logger, Action<UpdatePhase>? entered = null)
@@ -108,6 +109,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     {
         var switchover = new Switchover(host.Directory, old, old.Generation + 1, inspection, target)
         {
+            AwaitsLoad = !_wasRunning || host.HasTaps || engine.CompletionIsFinal(inspection),
             NoteTakenOut = bars => Journal(_journal! with { TakenOut = bars }),
         };
         using var holdings = engine as IDisposable;
@@ -146,7 +148,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
             _clock.Enter(UpdatePhase.Transfer);
             var disconnected = host.DisconnectNetworkAsync(switchover.Old);
-            await TransferAsync(switchover, watch, untilLoaded: !_wasRunning || engine.CompletionIsFinal(inspection), pause.Token);
+            await TransferAsync(switchover, watch, pause.Token);
             await disconnected;
 
             _clock.Enter(UpdatePhase.Verify);
@@ -168,14 +170,18 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         boost?.Dispose();
         host.Switch(switchover.New);
         host.ReleaseClients();
-        report = report with
-        {
-            Outcome = UpdateOutcome.Updated,
-            PauseMs = watch.OldStopped.IsCompletedSuccessfully && watch.NewResumed.IsCompletedSuccessfully
-                ? PauseMs(await watch.OldStopped, await watch.NewResumed)
-                : null,
-        };
-        await RetireAsync(switchover, engine);
+        report = report with { Outcome = UpdateOutcome.Updated, PauseMs = watch.PauseMs };
+        await new Retirement(host, options, _clock, _findings, _faults, logger).RunAsync(
+            switchover.New,
+            engine,
+            token => engine.SettleAsync(switchover.New, token),
+            async () =>
+            {
+                await switchover.Old.KillAsync();
+                await switchover.Old.DisposeAsync();
+                host.Directory.RemoveSockets(switchover.Old.Generation);
+                host.Directory.RemoveTransferSockets(switchover.New.Generation);
+            });
         return Finish(report);
     }
 
@@ -242,14 +248,14 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         return vmm.Exited.IsCompletedSuccessfully ? new VmmExitedException(vmm, await vmm.Exited, vmm.LogTail()) : null;
     }
 
-    private static async Task TransferAsync(Switchover switchover, SwitchoverWatch watch, bool untilLoaded, CancellationToken cancellationToken)
+    private static async Task TransferAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
     {
         var sent = await FirstOfAsync(watch.OldFinished, watch.NewFinished, switchover, cancellationToken);
-        if (sent is null || (untilLoaded && sent == "completed"))
+        if (sent is null || (switchover.AwaitsLoad && sent == "completed"))
             await LoadedAsync(switchover, watch, cancellationToken);
         sent ??= await FirstOfAsync(watch.OldFinished, null, switchover, cancellationToken);
         if (sent != "completed")
-            throw new UpdateException("transfer-failed", $"the old VMM reported the transfer as {sent}: {await MigrationErrorAsync(switchover.Old)}", "see the VMM's log");
+            throw new UpdateException("transfer-failed", $"the old VMM reported the transfer as {sent}: {await MigrationQuery.ErrorAsync(switchover.Old)}", "see the VMM's log");
     }
 
     private static async Task LoadedAsync(Switchover switchover, SwitchoverWatch watch, CancellationToken cancellationToken)
@@ -378,46 +384,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         return default;
     }
 
-    /// <summary>The guest runs on the new VMM. Nothing here may undo that: what goes wrong becomes a finding.</summary>
-    private async Task RetireAsync(Switchover switchover, IUpdateEngine engine)
-    {
-        _clock.Enter(UpdatePhase.Retire);
-        await NoteAsync("settle", token => engine.SettleAsync(switchover.New, token));
-        await NoteAsync("commit-end", token => _faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
-        await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
-        await NoteAsync("retire", async _ =>
-        {
-            await switchover.Old.KillAsync();
-            await switchover.Old.DisposeAsync();
-            host.Directory.RemoveSockets(switchover.Old.Generation);
-            host.Directory.RemoveTransferSockets(switchover.New.Generation);
-        });
-        await NoteAsync("migration-settings", token => engine.RestoreAsync(switchover.New, token));
-        await NoteAsync("after-commit", async token => _findings.AddRange(await host.AfterCommitAsync(switchover.New, token)));
-        await NoteAsync("retire", token => _faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
-        await NoteAsync("record", _ =>
-        {
-            host.SaveRecord();
-            host.SaveJournal(null);
-            return Task.CompletedTask;
-        });
-
-        async Task NoteAsync(string id, Func<CancellationToken, Task> step)
-        {
-            // A deadline each: one step that hangs must not take the next ones with it.
-            using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
-            try
-            {
-                await step(deadline.Token);
-            }
-            catch (Exception e)
-            {
-                LogRetireTrouble(id, e);
-                _findings.Add(Finding.Warn(id, host.Directory.Name, $"the guest runs on the new VMM, but: {e.Message}", "see the supervisor's log"));
-            }
-        }
-    }
-
     private async Task<UpdateReport> RollBackAsync(
         UpdateReport report, Switchover switchover, IUpdateEngine engine, SwitchoverWatch watch, bool pastReturn, UpdateOutcome unpaused)
     {
@@ -426,7 +392,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
         try
         {
-            await NoteRollbackFaultAsync(FaultPoint.RollbackBegin);
+            await _faults.NoteAsync(FaultPoint.RollbackBegin, _findings, host.Directory.Name);
             if (pastReturn)
             {
                 throw new UpdateException(
@@ -440,7 +406,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 await switchover.New.KillAsync().WaitAsync(deadline.Token);
                 await watch.DrainNewAsync().WaitAsync(deadline.Token);
                 if (watch.NewResumed.IsCompletedSuccessfully)
-                    throw new UpdateException("new-vmm-died", "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
+                    throw new UpdateException(Recovery.GuestLost, "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
             }
 
             await SettleAsync(switchover.Old, engine, deadline.Token);
@@ -453,20 +419,21 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 host.Directory.RemoveSockets(switchover.NewGeneration);
             }
 
-            await NoteRollbackFaultAsync(FaultPoint.RollbackEnd);
+            await _faults.NoteAsync(FaultPoint.RollbackEnd, _findings, host.Directory.Name);
             host.SaveJournal(null);
-            var paused = watch.OldStopped.IsCompletedSuccessfully;
-            return Finish(report with
-            {
-                Outcome = paused ? UpdateOutcome.RolledBack : unpaused,
-                PauseMs = paused ? PauseMs(await watch.OldStopped, watch.OldResumed) : null,
-            });
+            return Finish(report with { Outcome = watch.OldStopped.IsCompletedSuccessfully ? UpdateOutcome.RolledBack : unpaused, PauseMs = watch.ReturnMs });
         }
         catch (UpdateException e) when (e.Code == OldVmmRecovery.OldVmmEnded && !watch.OldStopped.IsCompletedSuccessfully)
         {
             // Nobody stopped it: the guest powered off, or its VMM died, while it still ran there.
             host.SaveJournal(null);
             return Finish(report with { Outcome = UpdateOutcome.Failed, Error = new ReportError("guest-ended", $"the guest ended on the old VMM during the update: {e.Message}", e.Fix) });
+        }
+        catch (UpdateException e) when (e.Code == Recovery.GuestLost)
+        {
+            // What the old VMM remembers is no longer what is in memory and on the disks: it must not be continued, by nobody.
+            await switchover.Old.KillAsync();
+            return Finish(report with { Outcome = UpdateOutcome.Unknown, Error = new ReportError(e.Code, $"{report.Error?.Message}; {e.Message}", e.Fix) });
         }
         catch (Exception e)
         {
@@ -512,34 +479,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         }
     }
 
-    /// <summary>A rollback has nowhere to fall back to: it notes the fault and goes on.</summary>
-    private async Task NoteRollbackFaultAsync(string point)
-    {
-        using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-        try
-        {
-            await _faults.HitAsync(point, soon.Token);
-        }
-        catch (Exception e) when (e is FaultInjectedException or OperationCanceledException)
-        {
-            _findings.Add(Finding.Warn("rollback", host.Directory.Name, e.Message, ""));
-        }
-    }
-
-    private static async Task<string> MigrationErrorAsync(Vmm vmm)
-    {
-        try
-        {
-            using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-            var migration = await vmm.ExecuteAsync("query-migrate", soon.Token);
-            return migration.TryGetProperty("error-desc", out var error) ? error.GetString() ?? "" : "no reason given";
-        }
-        catch (Exception e) when (e is QmpException or QmpConnectionException or OperationCanceledException or TimeoutException)
-        {
-            return $"no reason to be had ({e.Message})";
-        }
-    }
-
     private UpdateReport Finish(UpdateReport report)
     {
         _clock.End();
@@ -565,8 +504,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         _ => new ReportError("internal", $"{exception.GetType().Name}: {exception.Message}", "see the supervisor's log"),
     };
 
-    private static double PauseMs(long stopped, long resumed) => Math.Round((resumed - stopped) / 1000.0, 3);
-
     private static CancellationTokenSource Deadline(TimeSpan time, CancellationToken cancellationToken)
     {
         var source = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -576,9 +513,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "update given up, going back to the old VMM: {Reason}")]
     private partial void LogRollback(string reason);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "after the commit: {Step}")]
-    private partial void LogRetireTrouble(string step, Exception exception);
 
     [LoggerMessage(Level = LogLevel.Critical, Message = "the guest's state is unknown")]
     private partial void LogUnknown(Exception exception);

@@ -22,16 +22,22 @@ internal sealed record Comparison(IReadOnlyList<Sample> CprSharp, IReadOnlyList<
     public IReadOnlyList<Part> Parts =>
         [.. CprSharp.SelectMany(s => s.Parts).GroupBy(p => p.Name, (name, parts) => new Part(name, Statistics.Median(parts.Select(p => p.Took))))];
 
-    /// <summary>Rounds alternate, and begin with the one and the other by turns. The VM whose turn it is not has its guest stopped. One more round comes first and is not counted.</summary>
-    public static async Task<Comparison> RunAsync(IMeasuredVm cprSharp, IMeasuredVm bare, string engine, int rounds)
+    /// <summary>How much longer CprSharp's pause is than in the other comparison, whose rounds were made in turns with this one's; and bare QEMU's.</summary>
+    public (double CprSharp, double Bare) GrowthFrom(Comparison first) =>
+        (Statistics.PairedRatio(Pauses(CprSharp), Pauses(first.CprSharp)), Statistics.PairedRatio(Pauses(Bare), Pauses(first.Bare)));
+
+    /// <summary>
+    /// Rounds alternate between all VMs, and begin with the first and the last by turns: what changes on the host meanwhile meets all of them. Those
+    /// whose turn it is not have their guests stopped. One more round comes first and is not counted.
+    /// </summary>
+    public static async Task<IReadOnlyList<Comparison>> RunAsync(IReadOnlyList<(IMeasuredVm CprSharp, IMeasuredVm Bare)> pairs, string engine, int rounds)
     {
-        var samples = new Dictionary<IMeasuredVm, List<Sample>> { [cprSharp] = [], [bare] = [] };
-        cprSharp.Rest();
-        bare.Rest();
+        var vms = pairs.SelectMany(p => new[] { p.CprSharp, p.Bare }).ToList();
+        var samples = vms.ToDictionary(vm => vm, _ => new List<Sample>());
+        vms.ForEach(vm => vm.Rest());
         for (var round = 0; round <= rounds; round++)
         {
-            IMeasuredVm[] turns = round % 2 == 0 ? [cprSharp, bare] : [bare, cprSharp];
-            foreach (var vm in turns)
+            foreach (var vm in round % 2 == 0 ? vms : Enumerable.Reverse(vms))
             {
                 vm.Wake();
                 var sample = await vm.UpdateAsync(engine);
@@ -41,9 +47,8 @@ internal sealed record Comparison(IReadOnlyList<Sample> CprSharp, IReadOnlyList<
             }
         }
 
-        cprSharp.Wake();
-        bare.Wake();
-        return new Comparison(samples[cprSharp], samples[bare]);
+        vms.ForEach(vm => vm.Wake());
+        return [.. pairs.Select(p => new Comparison(samples[p.CprSharp], samples[p.Bare]))];
     }
 
     public JsonObject ToJson() => new()

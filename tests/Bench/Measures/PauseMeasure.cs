@@ -21,60 +21,52 @@ internal sealed class PauseMeasure(Components components, BenchOptions options, 
     }
 
     /// <summary>Guest RAM is touched sparsely, a page in every 2 MiB: enough for both ends to have something to map.</summary>
-    public async Task GrowWithMemoryAsync()
+    public Task GrowWithMemoryAsync() => GrowAsync(
+        "memory",
+        "RAM (no devices, a page touched in every 2 MiB)",
+        [.. new[] { 0.5, 2, 8, 16 }.Select(gigabytes => ($"{gigabytes.ToString(CultureInfo.InvariantCulture)} GiB", VmShape.Small((int)(gigabytes * 1024))))],
+        touch: true);
+
+    public Task GrowWithDevicesAsync() => GrowAsync(
+        "devices",
+        "the number of virtio-rng devices (512 MiB)",
+        [.. new[] { 0, 4, 8, 16 }.Select(count => (count.ToString(CultureInfo.InvariantCulture), VmShape.WithDevices(count)))],
+        touch: false);
+
+    private async Task GrowAsync(string measure, string over, IReadOnlyList<(string Name, VmShape Shape)> points, bool touch)
     {
-        results.Heading($"Pause over RAM (no devices, a page touched in every 2 MiB), medians of {options.RoundsOfAPoint} paired rounds");
-        PointHeader();
-        var points = new List<Comparison[]>();
-        foreach (var gigabytes in new[] { 0.5, 2, 8, 16 })
+        results.Heading($"Pause over {over}, medians of {options.RoundsOfAPoint} rounds in turns; growth is over the first");
+        results.Row("", "ratio", "CprSharp", "growth", "bare", "growth");
+        results.Row("", "", "ms", "", "ms", "");
+        var pairs = new List<Pair>();
+        try
         {
-            var shape = VmShape.Small((int)(gigabytes * 1024));
-            points.Add(await PointAsync("memory", $"{gigabytes.ToString(CultureInfo.InvariantCulture)} GiB", shape, touch: true));
+            foreach (var (_, shape) in points)
+            {
+                var pair = await StartPairAsync(_ => shape);
+                pairs.Add(pair);
+                if (!touch)
+                    continue;
+                GuestMemory.TouchSparsely(pair.CprSharp.QemuPid, shape.MemoryMiB);
+                GuestMemory.TouchSparsely(pair.Bare.QemuPid, shape.MemoryMiB);
+            }
+
+            foreach (var engine in Engines)
+            {
+                var comparisons = await Comparison.RunAsync([.. pairs.Select(p => ((IMeasuredVm)p.CprSharp, (IMeasuredVm)p.Bare))], engine, options.RoundsOfAPoint);
+                foreach (var ((name, _), c) in points.Zip(comparisons))
+                {
+                    var (cprSharp, bare) = c.GrowthFrom(comparisons[0]);
+                    results.Row($"{name}, {engine}", c.PauseRatio, c.CprSharpPause, cprSharp, c.BarePause, bare);
+                    results.Keep($"{measure}/{name}/{engine}", c.ToJson());
+                }
+            }
         }
-
-        Growth(points);
-    }
-
-    public async Task GrowWithDevicesAsync()
-    {
-        results.Heading($"Pause over the number of virtio-rng devices (512 MiB), medians of {options.RoundsOfAPoint} paired rounds");
-        PointHeader();
-        var points = new List<Comparison[]>();
-        foreach (var count in new[] { 0, 4, 8, 16 })
-            points.Add(await PointAsync("devices", count.ToString(CultureInfo.InvariantCulture), VmShape.WithDevices(count), touch: false));
-        Growth(points);
-    }
-
-    private void PointHeader() => results.Row("", "ratio", "CprSharp", "bare");
-
-    private void Growth(List<Comparison[]> points)
-    {
-        for (var i = 0; i < Engines.Length; i++)
+        finally
         {
-            var (first, last) = (points[0][i], points[^1][i]);
-            results.Row($"last / first, {Engines[i]}", "", last.CprSharpPause / first.CprSharpPause, last.BarePause / first.BarePause);
+            foreach (var pair in pairs)
+                await pair.DisposeAsync();
         }
-    }
-
-    private async Task<Comparison[]> PointAsync(string measure, string point, VmShape shape, bool touch)
-    {
-        await using var pair = await StartPairAsync(_ => shape);
-        if (touch)
-        {
-            GuestMemory.TouchSparsely(pair.CprSharp.QemuPid, shape.MemoryMiB);
-            GuestMemory.TouchSparsely(pair.Bare.QemuPid, shape.MemoryMiB);
-        }
-
-        var comparisons = new List<Comparison>();
-        foreach (var engine in Engines)
-        {
-            var comparison = await Comparison.RunAsync(pair.CprSharp, pair.Bare, engine, options.RoundsOfAPoint);
-            results.Row($"{point}, {engine}", comparison.PauseRatio, comparison.CprSharpPause, comparison.BarePause);
-            results.Keep($"{measure}/{point}/{engine}", comparison.ToJson());
-            comparisons.Add(comparison);
-        }
-
-        return [.. comparisons];
     }
 
     private async Task CompareAsync(Func<string, VmShape> shape)
@@ -82,7 +74,7 @@ internal sealed class PauseMeasure(Components components, BenchOptions options, 
         await using var pair = await StartPairAsync(shape);
         foreach (var engine in Engines)
         {
-            var c = await Comparison.RunAsync(pair.CprSharp, pair.Bare, engine, options.Rounds);
+            var c = (await Comparison.RunAsync([(pair.CprSharp, pair.Bare)], engine, options.Rounds))[0];
             results.Row($"{pair.Shape}, {engine}", c.PauseRatio, c.CprSharpPause, c.BarePause, c.TotalRatio, c.CprSharpTotal, c.BareTotal);
             results.Note("  total: " + string.Join(", ", c.Parts.Select(p => string.Create(CultureInfo.InvariantCulture, $"{p.Name} {p.Took:0}"))));
             results.Keep($"pause/{pair.Shape}/{engine}", c.ToJson());

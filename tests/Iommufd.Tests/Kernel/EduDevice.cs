@@ -14,6 +14,8 @@ internal sealed class EduDevice : IDisposable
     private const ulong Identification = 0x00;
     private const ulong RaiseInterrupt = 0x60;
     private const ulong AcknowledgeInterrupt = 0x64;
+    private const uint DmaInterrupt = 0x100;
+    private const ulong Run = 1, FromDevice = 2, InterruptAtTheEnd = 4;
     private const ulong DmaSource = 0x80;
     private const ulong DmaTarget = 0x88;
     private const ulong DmaCount = 0x90;
@@ -27,6 +29,9 @@ internal sealed class EduDevice : IDisposable
         Bind(Address);
         Vfio = VfioDevice.OpenPci(Address, recorder);
     }
+
+    /// <summary>A device that another process has opened, bound and attached.</summary>
+    internal EduDevice(VfioDevice vfio) => (Vfio, Address) = (vfio, vfio.Name);
 
     internal string Address { get; }
 
@@ -51,12 +56,9 @@ internal sealed class EduDevice : IDisposable
     /// <summary>Lets the device copy from memory to its buffer, or back, and waits for the end.</summary>
     internal void Dma(ulong iova, bool toDevice, int count = BufferBytes)
     {
-        Write64(DmaSource, toDevice ? iova : BufferAddress);
-        Write64(DmaTarget, toDevice ? BufferAddress : iova);
-        Write64(DmaCount, (ulong)count);
-        Write64(DmaCommand, toDevice ? 1UL : 3);
+        Start(iova, toDevice, count, 0);
         var clock = Stopwatch.StartNew();
-        while ((Read64(DmaCommand) & 1) != 0)
+        while ((Read64(DmaCommand) & Run) != 0)
         {
             if (clock.Elapsed > TimeSpan.FromSeconds(30))
                 throw new TimeoutException("The edu device does not end its DMA.");
@@ -64,7 +66,26 @@ internal sealed class EduDevice : IDisposable
         }
     }
 
+    /// <summary>As <see cref="Dma"/>, but it is the interrupt that tells of the end; a transfer takes the device 100 ms.</summary>
+    internal void BeginDma(ulong iova, bool toDevice) => Start(iova, toDevice, BufferBytes, InterruptAtTheEnd);
+
+    /// <summary>To be called after the interrupt of <see cref="BeginDma"/>.</summary>
+    internal void EndDma()
+    {
+        if ((Read64(DmaCommand) & Run) != 0)
+            throw new InvalidOperationException("The interrupt came before the end of the DMA.");
+        Acknowledge(DmaInterrupt);
+    }
+
     public void Dispose() => Vfio.Dispose();
+
+    private void Start(ulong iova, bool toDevice, int count, ulong flags)
+    {
+        Write64(DmaSource, toDevice ? iova : BufferAddress);
+        Write64(DmaTarget, toDevice ? BufferAddress : iova);
+        Write64(DmaCount, (ulong)count);
+        Write64(DmaCommand, Run | flags | (toDevice ? 0 : FromDevice));
+    }
 
     private static void Bind(string address)
     {

@@ -33,6 +33,20 @@ public sealed class EventTests
     }
 
     [Fact]
+    public async Task Finishing_delivers_all_that_was_sent_before_and_then_ends()
+    {
+        await using var vmm = await FakeVmm.StartAsync();
+        using var events = vmm.Client.Subscribe();
+        for (var i = 0; i < 100; i++) await vmm.EventAsync("E", i);
+
+        await vmm.Client.FinishReadingAsync().Soon();
+
+        for (var i = 0; i < 100; i++) Assert.Equal(i, (await events.NextAsync().Soon()).Data.GetProperty("n").GetInt32());
+        await Assert.ThrowsAsync<QmpConnectionException>(() => events.NextAsync().Soon());
+        await vmm.AssertEndedAsync(QmpConnectionFailure.EndOfStream);
+    }
+
+    [Fact]
     public async Task A_subscription_made_while_idle_survives_failed_attempts_and_sees_the_first_event()
     {
         await using var client = new QmpClient();

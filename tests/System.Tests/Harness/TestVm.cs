@@ -70,6 +70,14 @@ internal sealed class TestVm(TestHost host, string name)
 
     public async Task<string> RunStateAsync() => (await QmpAsync("query-status")).GetProperty("status").GetString()!;
 
+    /// <summary>Waits until an update is in this phase.</summary>
+    public Task UntilUnderWayAsync(string phase) => Deadlines.EventuallyAsync(async () =>
+    {
+        var status = await QmpAsync("__org.cprsharp_status");
+        var now = status.TryGetProperty("updateUnderWay", out var value) ? value.GetString() : null;
+        return now == phase ? null : $"phase {phase} was expected, it is {now ?? "none"}";
+    });
+
     public JsonElement Record
     {
         get
