@@ -35,7 +35,7 @@ internal sealed class AdoptCommand(CliContext cli)
                 : await Adoption.AdoptAsync(directory, qmp, logger, cancellationToken);
             SupervisorLog.TakenOver(logger, name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
             return await new SupervisorRun(directory, services.GetRequiredService<IOptions<UpdateOptions>>().Value, loggers)
-                .ServeAsync(supervisor, () => ready?.Ready());
+                .ServeAsync(supervisor, held, () => ready?.Ready());
         }
         catch (Exception e)
         {

@@ -96,7 +96,7 @@ internal sealed class RunCommand(CliContext cli)
 
         SupervisorLog.Started(loggers.CreateLogger("cprsharp"), directory.Name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
         return await new SupervisorRun(directory, services.GetRequiredService<IOptions<UpdateOptions>>().Value, loggers)
-            .ServeAsync(supervisor, () => ready?.Ready());
+            .ServeAsync(supervisor, held, () => ready?.Ready());
     }
 
     /// <summary>A question to QEMU (help, version, a list) is QEMU's to answer.</summary>

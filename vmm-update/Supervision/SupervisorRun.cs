@@ -1,10 +1,12 @@
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
+using System.Text.Json;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Replacement;
+using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.Logging;
 
@@ -17,24 +19,63 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
 
     /// <summary>Serves the VM until the guest ends.</summary>
     /// <param name="supervisor">The VM; disposed at the end.</param>
+    /// <param name="held">Says that we are its supervisor; stays the caller's.</param>
     /// <param name="ready">Called when clients can connect.</param>
     /// <returns>The exit code: QEMU's own, 128 + signal if a signal ended it.</returns>
-    public async Task<int> ServeAsync(VmSupervisor supervisor, Action ready)
+    public async Task<int> ServeAsync(VmSupervisor supervisor, SupervisorLock held, Action ready)
     {
         await using var owned = supervisor;
         var spec = supervisor.Record.Spec;
-        var tapNames = supervisor.TapNames;
         using var updates = new UpdateService(supervisor, options, loggers.CreateLogger<UpdateOrchestrator>());
         await using var front = new QmpFront(supervisor, updates, _logger);
         front.Listen(UnixSocket.Listen(directory.QmpSocket, 16, UnixFileMode.UserRead | UnixFileMode.UserWrite));
         foreach (var socket in spec.ClientSockets.Where(s => s.Listen))
             front.Listen(Listener(supervisor, socket.Address));
-        using var signals = ForwardSignals(supervisor, updates);
+        using var signals = new EndingSignals();
+        signals.Set(() => EndAsync(supervisor, updates));
         if (spec.PidFile is { } pidFile)
             await File.WriteAllTextAsync(pidFile, $"{Environment.ProcessId}\n");
         await using var guardian = options.Guardian ? Guardian.Start(directory, _logger) : null;
+        front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, _logger).RunAsync;
         ready();
+        return await ToTheEndAsync(supervisor, updates);
+    }
 
+    /// <summary>Goes on with a VM that another build of this program has served in our process, until the guest ends.</summary>
+    /// <param name="supervisor">The VM; disposed at the end.</param>
+    /// <param name="state">What was handed on.</param>
+    /// <param name="held">Says that we are its supervisor; stays the caller's.</param>
+    /// <param name="signals">Those that may have come meanwhile.</param>
+    /// <returns>As <see cref="ServeAsync"/>.</returns>
+    public async Task<int> ResumeAsync(VmSupervisor supervisor, SupervisorState state, SupervisorLock held, EndingSignals signals)
+    {
+        await using var owned = supervisor;
+        using var updates = new UpdateService(supervisor, options, loggers.CreateLogger<UpdateOrchestrator>());
+        await using var front = new QmpFront(supervisor, updates, _logger);
+
+        // The former one, which would bring the former program back, stays until there is another.
+        await using var guardian = options.Guardian ? Guardian.Start(directory, _logger) : null;
+        front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, _logger).RunAsync;
+        var to = ProgramIdentity.Own with { Binary = state.To };
+        var unserved = Math.Round(TimeProvider.System.GetElapsedTime(state.PausedAt).TotalMilliseconds, 3);
+        var report = new ReexecReport(1, directory.Name, ReexecReport.Replaced, Environment.ProcessId, state.From, to, unserved, null);
+        foreach (var client in state.Clients)
+            front.Restore(client, () => Qmp.QmpReply.Success(JsonSerializer.SerializeToElement(report, ReportJson.Default.ReexecReport)));
+        supervisor.Current.Qmp.Start();
+        foreach (var listener in state.Listeners)
+            front.Listen(KeptDescriptors.TakeSocket(listener));
+        ProgramReplacement.Arrived();
+        SupervisorLog.Replaced(_logger, state.From.Version, state.From.Binary, to.Version, to.Binary, unserved);
+        if (state.Guardian is { } former)
+            await Guardian.DismissAsync(former);
+        signals.Set(() => EndAsync(supervisor, updates));
+        return await ToTheEndAsync(supervisor, updates);
+    }
+
+    private async Task<int> ToTheEndAsync(VmSupervisor supervisor, UpdateService updates)
+    {
+        var spec = supervisor.Record.Spec;
+        var tapNames = supervisor.TapNames;
         var status = await GuestEndAsync(supervisor, updates);
         SupervisorLog.Ended(_logger, directory.Name, status.ToString());
         TapOpener.TakeDown(spec, tapNames);
@@ -62,14 +103,15 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
         }
     }
 
-    private static SignalForwarder ForwardSignals(VmSupervisor supervisor, UpdateService updates) => new(async () =>
+    /// <summary>SIGTERM, SIGINT and SIGHUP end the VM, as they end QEMU.</summary>
+    private static async Task EndAsync(VmSupervisor supervisor, UpdateService updates)
     {
         // A guest in transit has two VMMs: wait until it has one again.
         updates.Cancel();
         await updates.WhenIdleAsync();
         if (!supervisor.Current.Exited.IsCompleted)
             supervisor.Current.PidFd.Signal(Signals.Terminate);
-    });
+    }
 
     private static void RemovePaths(VmSpec spec)
     {
@@ -79,22 +121,5 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
             File.Delete(path);
         if (spec.PidFile is { } pidFile)
             File.Delete(pidFile);
-    }
-
-    /// <summary>SIGTERM, SIGINT and SIGHUP end the VM, as they end QEMU.</summary>
-    private sealed class SignalForwarder : IDisposable
-    {
-        private readonly List<PosixSignalRegistration> _registrations;
-
-        public SignalForwarder(Func<Task> end) => _registrations =
-        [
-            .. new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP }.Select(signal => PosixSignalRegistration.Create(signal, context =>
-            {
-                context.Cancel = true;
-                _ = end();
-            })),
-        ];
-
-        public void Dispose() => _registrations.ForEach(r => r.Dispose());
     }
 }

@@ -14,12 +14,22 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
     private readonly Lock _lock = new();
     private CancellationTokenSource? _running;
     private UpdatePhase? _phase;
+    private volatile bool _reserved;
 
     /// <summary>Raised when an update enters a phase, and with its report when it ends.</summary>
     public event Action<UpdatePhase?, UpdateReport?>? Progress;
 
     /// <summary>Whether the VMM's end is the update's doing and not the guest's.</summary>
-    public bool IsUpdating => _one.CurrentCount == 0;
+    public bool IsUpdating => _one.CurrentCount == 0 && !_reserved;
+
+    /// <summary>Keeps updates from beginning until disposed; null when one is under way.</summary>
+    public IDisposable? TryReserve()
+    {
+        if (!_one.Wait(0))
+            return null;
+        _reserved = true;
+        return new Reservation(this);
+    }
 
     /// <summary>Completes when no update is under way.</summary>
     public async Task WhenIdleAsync()
@@ -192,7 +202,18 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
             Started = DateTimeOffset.UtcNow,
             From = new VmmEnd(current.Version.ToString(), current.Binary, current.Pid),
             To = new VmmEnd("", request.To, 0),
-            Error = new ReportError(ReportError.Busy, "another update of this VM is under way", $"wait for it; see `cprsharp status {supervisor.Directory.Name}`"),
+            Error = _reserved
+                ? new ReportError(ReportError.Busy, "the supervisor is being replaced by another build", "try again")
+                : new ReportError(ReportError.Busy, "another update of this VM is under way", $"wait for it; see `cprsharp status {supervisor.Directory.Name}`"),
         };
+    }
+
+    private sealed class Reservation(UpdateService service) : IDisposable
+    {
+        public void Dispose()
+        {
+            service._reserved = false;
+            service._one.Release();
+        }
     }
 }

@@ -9,6 +9,7 @@ using CprSharp.VmmUpdate.Engines;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.Logging;
@@ -134,6 +135,18 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         _ = consoles.ServeAsync(vmm, logger);
         return supervisor;
     }
+
+    /// <summary>Goes on with what the program before this one in our process has had.</summary>
+    public static VmSupervisor Restore(VmDirectory directory, SupervisorState state, ILogger logger)
+    {
+        var vmm = Vmm.Restore(state.Vmm, directory);
+        var consoles = ConsoleHub.Restore(state.Record.Spec, state.Consoles, vmm.Ended);
+        var supervisor = new VmSupervisor(directory, state.Record, Supervision.HeldDescriptors.Restore(state.Record.Spec, state.Held), consoles, vmm);
+        _ = consoles.ServeAsync(vmm, logger);
+        return supervisor;
+    }
+
+    public HeldState SaveHeld(KeptDescriptors kept) => _held.Save(Record.Spec, kept);
 
     public IReadOnlyList<string> TargetArguments(QemuBinary binary) => Record.Spec.RenderTarget(binary.ToFacts());
 
