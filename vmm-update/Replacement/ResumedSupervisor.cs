@@ -29,7 +29,7 @@ internal static class ResumedSupervisor
             var logger = loggers.CreateLogger("cprsharp");
             var directory = new VmDirectory(state.StateDirectory, state.Record.Name);
             var supervisor = VmSupervisor.Restore(directory, state, logger);
-            return await new SupervisorRun(directory, services.GetRequiredService<IOptions<UpdateOptions>>().Value, loggers)
+            return await new SupervisorRun(directory, SupervisorSettings.From(services), loggers)
                 .ResumeAsync(supervisor, state, held, signals);
         }
         catch (Exception e) when (e is UpdateException or IOException or ArgumentException or OptionsValidationException)

@@ -2,6 +2,7 @@ using System.Collections;
 using System.Diagnostics;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
@@ -20,7 +21,7 @@ namespace CprSharp.VmmUpdate.Replacement;
 /// </para>
 /// </remarks>
 internal sealed class SupervisorReplacement(
-    VmSupervisor supervisor, UpdateService updates, QmpFront front, SupervisorLock held, Guardian? guardian, ILogger logger)
+    VmSupervisor supervisor, UpdateService updates, QmpFront front, SupervisorLock held, Guardian? guardian, BinaryPolicy policy, ILogger logger)
 {
     /// <summary>How long commands under way may take to be answered.</summary>
     private static readonly TimeSpan DrainDeadline = TimeSpan.FromSeconds(20);
@@ -36,6 +37,8 @@ internal sealed class SupervisorReplacement(
         var offered = new ProgramIdentity("", program);
         try
         {
+            if (program != Environment.ProcessPath)
+                policy.Open(program)?.Dispose();
             var offer = await ReplacementProbe.AskAsync(program, CancellationToken.None);
             offered = offered with { Version = offer.Version };
             using var reservation = updates.TryReserve()

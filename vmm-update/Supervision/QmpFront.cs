@@ -2,6 +2,7 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Reporting;
@@ -23,7 +24,7 @@ internal sealed class QmpFront : IAsyncDisposable
     private readonly List<Socket> _listeners = [];
     private readonly ILogger _logger;
 
-    public QmpFront(VmSupervisor supervisor, UpdateService updates, ILogger logger)
+    public QmpFront(VmSupervisor supervisor, UpdateService updates, ClientPolicy clients, ILogger logger)
     {
         _supervisor = supervisor;
         _updates = updates;
@@ -33,6 +34,12 @@ internal sealed class QmpFront : IAsyncDisposable
         {
             Greeting = () => supervisor.Current.Qmp.Greeting ?? throw new QmpConnectionException(QmpConnectionFailure.Disconnected, "The VMM has not yet greeted."),
             PassUnknownMembers = true,
+            Authorize = clients.Allows,
+            ConnectionClosed = (connection, cause) =>
+            {
+                if (cause.Failure == QmpConnectionFailure.NotAuthorized)
+                    SupervisorLog.ClientTrouble(logger, "QMP", cause.Message);
+            },
             HandlerFailed = (command, e) => SupervisorLog.ClientTrouble(logger, command.Name, e.Message),
         });
         supervisor.Switched += Follow;

@@ -13,7 +13,7 @@ using Microsoft.Extensions.Logging;
 namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>The life of a supervisor process, from the VM's start or take-over until the guest ends.</summary>
-internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options, ILoggerFactory loggers)
+internal sealed class SupervisorRun(VmDirectory directory, SupervisorSettings settings, ILoggerFactory loggers)
 {
     private readonly ILogger _logger = loggers.CreateLogger("cprsharp");
 
@@ -26,17 +26,19 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
     {
         await using var owned = supervisor;
         var spec = supervisor.Record.Spec;
-        using var updates = new UpdateService(supervisor, options, loggers.CreateLogger<UpdateOrchestrator>());
-        await using var front = new QmpFront(supervisor, updates, _logger);
+        using var updates = new UpdateService(supervisor, settings.Update, new BinaryPolicy(settings.Security), loggers.CreateLogger<UpdateOrchestrator>());
+        await using var front = new QmpFront(supervisor, updates, new ClientPolicy(settings.Security), _logger);
         front.Listen(UnixSocket.Listen(directory.QmpSocket, 16, UnixFileMode.UserRead | UnixFileMode.UserWrite));
+        if (settings.Security.GroupId() is { } group)
+            directory.OpenQmpSocket(group);
         foreach (var socket in spec.ClientSockets.Where(s => s.Listen))
             front.Listen(Listener(supervisor, socket.Address));
         using var signals = new EndingSignals();
         signals.Set(() => EndAsync(supervisor, updates));
         if (spec.PidFile is { } pidFile)
             await File.WriteAllTextAsync(pidFile, $"{Environment.ProcessId}\n");
-        await using var guardian = options.Guardian ? Guardian.Start(directory, _logger) : null;
-        front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, _logger).RunAsync;
+        await using var guardian = settings.Update.Guardian ? Guardian.Start(directory, _logger) : null;
+        front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, new BinaryPolicy(settings.Security), _logger).RunAsync;
         ready();
         return await ToTheEndAsync(supervisor, updates);
     }
@@ -50,12 +52,12 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
     public async Task<int> ResumeAsync(VmSupervisor supervisor, SupervisorState state, SupervisorLock held, EndingSignals signals)
     {
         await using var owned = supervisor;
-        using var updates = new UpdateService(supervisor, options, loggers.CreateLogger<UpdateOrchestrator>());
-        await using var front = new QmpFront(supervisor, updates, _logger);
+        using var updates = new UpdateService(supervisor, settings.Update, new BinaryPolicy(settings.Security), loggers.CreateLogger<UpdateOrchestrator>());
+        await using var front = new QmpFront(supervisor, updates, new ClientPolicy(settings.Security), _logger);
 
         // The former one, which would bring the former program back, stays until there is another.
-        await using var guardian = options.Guardian ? Guardian.Start(directory, _logger) : null;
-        front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, _logger).RunAsync;
+        await using var guardian = settings.Update.Guardian ? Guardian.Start(directory, _logger) : null;
+        front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, new BinaryPolicy(settings.Security), _logger).RunAsync;
         var to = ProgramIdentity.Own with { Binary = state.To };
         var unserved = Math.Round(TimeProvider.System.GetElapsedTime(state.PausedAt).TotalMilliseconds, 3);
         var report = new ReexecReport(1, directory.Name, ReexecReport.Replaced, Environment.ProcessId, state.From, to, unserved, null);

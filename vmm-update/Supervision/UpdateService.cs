@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging;
 namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>What can be asked of a supervisor: one update at a time, checks and status at any time.</summary>
-internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions options, ILogger<UpdateOrchestrator> logger) : IDisposable
+internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions options, BinaryPolicy policy, ILogger<UpdateOrchestrator> logger) : IDisposable
 {
     private readonly SemaphoreSlim _one = new(1, 1);
     private readonly Lock _lock = new();
@@ -46,6 +46,7 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
         QemuBinary target;
         try
         {
+            supervisor.Verify(policy, path);
             target = await supervisor.FactsAsync(path, cancellationToken);
         }
         catch (UpdateException e)
@@ -78,8 +79,8 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
                 _running = running;
             if (request.Faults != FaultPlan.None)
                 SupervisorLog.FaultsArmed(logger, string.Join(", ", request.Faults.Armed));
-            var orchestrator = new UpdateOrchestrator(supervisor, options, logger, Enter);
-            var report = await orchestrator.RunAsync(request with { Engine = request.Engine ?? options.Engine }, running.Token);
+            var report = Forbidden(request)
+                ?? await new UpdateOrchestrator(supervisor, options, logger, Enter).RunAsync(request with { Engine = request.Engine ?? options.Engine }, running.Token);
             if (report.Outcome != UpdateOutcome.Planned)
                 Remember(report);
             SupervisorLog.UpdateEnded(logger, report.Outcome, report.From.Version, report.To.Version, report.Engine, report.PauseMs, report.Error?.Message);
@@ -189,6 +190,30 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             SupervisorLog.HistoryNotWritten(logger, supervisor.Directory.History, e);
+        }
+    }
+
+    /// <summary>The refusal when the policy does not let the target be executed at all, else null.</summary>
+    private UpdateReport? Forbidden(UpdateRequest request)
+    {
+        try
+        {
+            supervisor.Verify(policy, request.To);
+            return null;
+        }
+        catch (UpdateException e)
+        {
+            var current = supervisor.Current;
+            return new UpdateReport
+            {
+                Vm = supervisor.Directory.Name,
+                Outcome = UpdateOutcome.Refused,
+                Started = DateTimeOffset.UtcNow,
+                From = new VmmEnd(current.Version.ToString(), current.Binary, current.Pid),
+                To = new VmmEnd("", request.To, 0),
+                Findings = [Finding.Fail(e.Code, request.To, e.Message, e.Fix)],
+                Error = new ReportError(e.Code, e.Message, e.Fix),
+            };
         }
     }
 
