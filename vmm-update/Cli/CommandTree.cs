@@ -56,6 +56,7 @@ internal static class CommandTree
         root.Subcommands.Add(Status());
         root.Subcommands.Add(List());
         root.Subcommands.Add(History());
+        root.Subcommands.Add(Metrics());
         root.Subcommands.Add(FaultPoints());
         root.Subcommands.Add(Reexec());
         root.Subcommands.Add(SupervisorStates());
@@ -146,7 +147,15 @@ internal static class CommandTree
     private static Command History()
     {
         var name = Name();
-        return Command("history", "List the VM's updates: when, from, to, engine, outcome, pause", [], [name], (p, cli, _) => cli.HistoryAsync(p.GetValue(name)!));
+        var report = new Option<string?>("--report") { Description = "Write a page for a web browser instead: each update's timeline", HelpName = "FILE.html" };
+        return Command("history", "List the VM's updates: when, from, to, engine, outcome, pause", [report], [name], (p, cli, _) =>
+            cli.HistoryAsync(p.GetValue(name)!, p.GetValue(report)));
+    }
+
+    private static Command Metrics()
+    {
+        var file = new Option<string?>("--textfile") { Description = "Write them there instead, in one go, for the node exporter's textfile collector", HelpName = "FILE.prom" };
+        return Command("metrics", "Print numbers of all VMs in Prometheus' text format", [file], [], (p, cli, ct) => new MetricsCommand(cli).RunAsync(p.GetValue(file), ct));
     }
 
     private static Command FaultPoints() => Command("fault-points", "List the points at which CPRSHARP_FAULT=POINT[:kill|error|hang] makes an update fail, to rehearse it", [], [], (_, cli, _) =>
