@@ -10,9 +10,9 @@ internal static class HistoryPage
 {
     private const string Style = """
         :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1d2126;--soft:#5c6670;--line:#dfe3e6;--ok:#1a7f4b;--warn:#9a6700;--bad:#c0362c;
-        --prep:#8fa9c4;--work:#4878a8;--pause:#d9822b;--old:#7a6ba8;--new:#2f8f83;--idle:#e6e9ec}
+        --prep:#8fa9c4;--work:#4878a8;--pause:#d9822b;--old:#7a6ba8;--new:#2f8f83;--load:#86a8a2;--idle:#e6e9ec}
         @media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1d2125;--ink:#e6e9ec;--soft:#9aa5af;--line:#343a40;--ok:#4cc38a;--warn:#e0b040;--bad:#ff7b6e;
-        --prep:#54708c;--work:#6a9bcd;--pause:#e89a4c;--old:#9f92cf;--new:#4fb8aa;--idle:#2b3035}}
+        --prep:#54708c;--work:#6a9bcd;--pause:#e89a4c;--old:#9f92cf;--new:#3f9f92;--load:#4d6a66;--idle:#2b3035}}
         *{box-sizing:border-box}body{margin:0;padding:1.2rem;background:var(--bg);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
         main{max-width:62rem;margin:auto}h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.05rem;margin:0}p{margin:.3rem 0}
         .soft{color:var(--soft)}.num{font-variant-numeric:tabular-nums}code{font-size:.88em;overflow-wrap:anywhere}
@@ -24,12 +24,12 @@ internal static class HistoryPage
         .bar{position:relative;height:1.35rem;background:var(--idle);border-radius:.25rem;overflow:hidden}
         .bar i{position:absolute;top:0;bottom:0;min-width:1px;font-style:normal;font-size:.72rem;line-height:1.35rem;color:#fff;text-align:center;overflow:hidden;white-space:nowrap}
         .prep{background:var(--prep)}.work{background:var(--work)}.pause{background:var(--pause)}.old{background:var(--old)}.new{background:var(--new)}.stopped{background:var(--pause)}
-        .load{background:repeating-linear-gradient(135deg,var(--new) 0 5px,var(--prep) 5px 10px)}
+        .load{background:var(--load)}.bar i+i{border-left:1px solid var(--card)}.lane span{white-space:nowrap}
         .scale{display:flex;justify-content:space-between;font-size:.75rem;color:var(--soft);margin-left:6.7rem}h3{font-size:.9rem;margin:.8rem 0 .2rem}
         details{margin-top:.6rem}summary{cursor:pointer;color:var(--soft)}.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;margin:.4rem 0}
         td,th{text-align:left;padding:.15rem .9rem .15rem 0;vertical-align:top}td.num,th.num{text-align:right}.key{display:flex;flex-wrap:wrap;gap:.3rem 1rem;font-size:.8rem;color:var(--soft);margin:.4rem 0}
         .key i{display:inline-block;width:.9rem;height:.7rem;border-radius:.15rem;margin-right:.35rem}svg{display:block;width:100%;height:7rem}svg rect.ok{fill:var(--ok)}svg rect.warn{fill:var(--warn)}svg rect.bad{fill:var(--bad)}
-        @media(max-width:34rem){body{padding:.7rem}.lane{grid-template-columns:4.4rem 1fr}.scale{margin-left:4.9rem}article{padding:.7rem}}
+        @media(max-width:34rem){body{padding:.7rem}.lane{grid-template-columns:4.9rem 1fr}.scale{margin-left:5.4rem}article{padding:.7rem}}
         """;
 
     /// <param name="history">The updates.</param>
@@ -51,6 +51,10 @@ internal static class HistoryPage
         else
         {
             Summary(page, history.Updates);
+            page.Append("""
+                <div class="key"><span><i class="work"></i>supervisor works, <i class="prep"></i>prepares</span><span><i class="pause"></i>guest paused</span><span><i class="old"></i>guest runs on the old QEMU</span><span><i class="load"></i>new QEMU starts, waits and loads</span><span><i class="new"></i>guest runs on the new QEMU</span></div>
+
+                """);
             foreach (var update in history.Updates.Reverse())
                 Update(page, update);
         }
@@ -121,10 +125,6 @@ internal static class HistoryPage
             Timeline(page, lanes, from, to);
         }
 
-        page.Append("""
-            <div class="key"><span><i class="prep"></i>prepares, guest runs</span><span><i class="pause"></i>guest paused</span><span><i class="old"></i>guest runs, old QEMU</span><span><i class="load"></i>new QEMU starts and waits</span><span><i class="new"></i>guest runs, new QEMU</span></div>
-
-            """);
     }
 
     private static void Timeline(StringBuilder page, UpdateLanes lanes, double from, double to)
@@ -138,7 +138,7 @@ internal static class HistoryPage
                 if (end < start || to <= from || (end == start && piece.To > piece.From))
                     continue;
                 var (left, width) = ((start - from) / (to - from) * 100, (end - start) / (to - from) * 100);
-                page.Append($"<i class=\"{piece.Kind}\" style=\"left:{Number(left)}%;width:{Number(width)}%\" title=\"{Text(piece.Title)}\">{(width > 9 ? Text(piece.Name) : "")}</i>");
+                page.Append($"<i class=\"{piece.Kind}\" style=\"left:{Number(left)}%;width:{Number(width)}%\" title=\"{Text(piece.Title)}\">{(width > piece.Name.Length * 1.3 ? Text(piece.Name) : "")}</i>");
             }
 
             page.Append("</div></div>\n");
