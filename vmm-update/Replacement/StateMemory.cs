@@ -47,7 +47,7 @@ internal static class StateMemory
         {
             state = JsonSerializer.Deserialize(json, SupervisorStateJson.Default.SupervisorState)!;
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or NotSupportedException)
         {
             throw new UpdateException("supervisor-state", $"the supervisor's state cannot be read: {e.Message}", "replace it by a version of cprsharp that fits", e);
         }
