@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.Collections.Immutable;
 using CprSharp.Iommufd.Handover;
 using CprSharp.Iommufd.Journal;
 using CprSharp.Iommufd.Model;
@@ -53,7 +52,7 @@ public sealed class FuzzTests
                 byte[] record =
                 [
                     .. BitConverter.GetBytes((uint)(JournalFormat.RecordHeaderBytes + body.Length + JournalFormat.ChecksumBytes)), .. BitConverter.GetBytes((ushort)random.Next(24)), 0, 0,
-                    .. BitConverter.GetBytes((ulong)random.Next(1, 5)), .. new byte[JournalFormat.RecordHeaderBytes - 16], .. body,
+                    .. BitConverter.GetBytes((ulong)random.Next(1, 5)), .. body,
                 ];
                 bytes.AddRange(record);
                 bytes.AddRange(BitConverter.GetBytes(Crc32C.Compute(record)));
