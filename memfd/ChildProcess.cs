@@ -53,6 +53,14 @@ public sealed class ChildProcess : IAsyncDisposable
         }
     }
 
+    /// <summary>A child that the program before this one in our process has started: over an exec it stays ours to wait for.</summary>
+    /// <param name="child">Owned by the result.</param>
+    public static ChildProcess Inherited(PidFd child)
+    {
+        ArgumentNullException.ThrowIfNull(child);
+        return new ChildProcess(child, child.Duplicate());
+    }
+
     /// <summary>Sends a signal.</summary>
     /// <param name="signal">A signal number (signal(7)).</param>
     /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>

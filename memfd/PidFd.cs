@@ -33,6 +33,21 @@ public sealed class PidFd : SafeHandle
         return result < 0 ? throw SyscallException.FromLastError("pidfd_open", $"pid {pid}") : new PidFd(result, pid);
     }
 
+    /// <summary>Takes over a pidfd that the program before this one in our process has left open.</summary>
+    /// <param name="descriptor">Owned by the result.</param>
+    /// <exception cref="ArgumentException">It is no pidfd, or its process has been reaped.</exception>
+    public static PidFd FromDescriptor(SafeFileHandle descriptor)
+    {
+        ArgumentNullException.ThrowIfNull(descriptor);
+        var number = (int)descriptor.DangerousGetHandle();
+        var info = DescriptorInfo.Read("self", number, out var details);
+        if (info.Kind != DescriptorKind.PidFd || !details.TryGetValue("Pid", out var text)
+            || !int.TryParse(text, System.Globalization.CultureInfo.InvariantCulture, out var pid) || pid <= 0)
+            throw new ArgumentException($"Descriptor {number} ({info.Path}) is not the pidfd of a process that is there.", nameof(descriptor));
+        descriptor.SetHandleAsInvalid();
+        return new PidFd(number, pid);
+    }
+
     /// <summary>Sends a signal; 0 only checks that it could be sent.</summary>
     /// <param name="signal">A signal number of this architecture (signal(7)).</param>
     /// <exception cref="SyscallException">pidfd_send_signal: ESRCH (has exited), EPERM, EINVAL.</exception>

@@ -163,6 +163,57 @@ public sealed class QmpClient : IAsyncDisposable
         await session.Ended;
     }
 
+    /// <summary>Goes on with a connection that another process has had, or another program in this process.</summary>
+    /// <param name="connected">Its socket; owned by the client from the call on.</param>
+    /// <param name="snapshot">What <see cref="Save"/> gave over there.</param>
+    /// <param name="options">Settings; null means the defaults.</param>
+    public static QmpClient Restore(Socket connected, QmpClientSnapshot snapshot, QmpClientOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(connected);
+        ArgumentNullException.ThrowIfNull(snapshot);
+        var client = new QmpClient(options);
+        client._lastId = snapshot.LastId;
+        client._greeting = snapshot.Greeting;
+        client._session = new ClientSession(connected, client._options, client._events, client.OnSessionEnded, snapshot);
+        client._state = QmpClientState.Running;
+        return client;
+    }
+
+    /// <summary>Begins to read after <see cref="Restore"/>. Apart from it, so that whoever wants the first event can subscribe before.</summary>
+    public void Start() => RunningSession().Start();
+
+    /// <summary>Stops reading, so that <see cref="Save"/> can be called: what the VMM says from now on stays in the socket.</summary>
+    /// <returns>False, and nothing is stopped, when a command waits for its reply or there is no connection.</returns>
+    public async Task<bool> PauseAsync()
+    {
+        ClientSession? session;
+        lock (_gate) session = _state == QmpClientState.Running ? _session : null;
+        if (session is null) return false;
+        if (await session.PauseAsync()) return true;
+        session.Continue();
+        return false;
+    }
+
+    /// <summary>Reads on after <see cref="PauseAsync"/>.</summary>
+    public void Continue()
+    {
+        ClientSession? session;
+        lock (_gate) session = _session;
+        session?.Continue();
+    }
+
+    /// <summary>While paused: everything about the connection besides <see cref="Handle"/>.</summary>
+    /// <exception cref="QmpConnectionException">There is none.</exception>
+    public QmpClientSnapshot Save()
+    {
+        var session = RunningSession();
+        return new QmpClientSnapshot { Greeting = Greeting!, OutOfBandEnabled = session.OutOfBandEnabled, LastId = Interlocked.Read(ref _lastId), Input = session.Input };
+    }
+
+    /// <summary>The connection's socket, which stays the client's.</summary>
+    /// <exception cref="QmpConnectionException">There is no connection.</exception>
+    public System.Runtime.InteropServices.SafeHandle Handle => RunningSession().Handle;
+
     /// <summary>Disconnects for good.</summary>
     public async ValueTask DisposeAsync()
     {

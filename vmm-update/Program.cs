@@ -1,3 +1,4 @@
 using CprSharp.VmmUpdate.Cli;
+using CprSharp.VmmUpdate.Replacement;
 
-return await CommandTree.RunAsync(args);
+return StateMemory.Descriptor() is { } state ? await ResumedSupervisor.RunAsync(state) : await CommandTree.RunAsync(args);

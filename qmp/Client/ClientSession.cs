@@ -5,7 +5,7 @@ using CprSharp.Qmp.Protocol;
 namespace CprSharp.Qmp.Client;
 
 /// <summary>One connection from greeting to end: the reading loop and the commands in flight.</summary>
-internal sealed class ClientSession
+internal sealed class ClientSession : IDisposable
 {
     /// <summary>What the specification grants before the server may stop reading, and with it out-of-band commands.</summary>
     private const int MaxInBandInFlight = 8;
@@ -18,6 +18,8 @@ internal sealed class ClientSession
     private readonly MessageWriter _writer;
     private readonly Queue<PendingCommand> _waiting = new();
     private readonly Dictionary<long, PendingCommand> _sent = [];
+    private readonly ReadPause _pause = new();
+    private readonly MessageBuffer _buffer;
     private readonly TaskCompletionSource<QmpGreeting> _greeting = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -38,7 +40,22 @@ internal sealed class ClientSession
         _events = events;
         _onEnded = onEnded;
         _writer = new MessageWriter(socket, long.MaxValue, e => Close(IoFailure(e)));
+        _buffer = new MessageBuffer(options.MaxMessageBytes);
     }
+
+    /// <summary>Goes on with a connection that has been negotiated.</summary>
+    public ClientSession(Socket socket, QmpClientOptions options, EventHub events, Func<ClientSession, QmpEventSubscription[]> onEnded, QmpClientSnapshot snapshot)
+        : this(socket, options, events, onEnded)
+    {
+        _greeting.SetResult(snapshot.Greeting);
+        OutOfBandEnabled = snapshot.OutOfBandEnabled;
+        _buffer.Restore(snapshot.Input);
+    }
+
+    public SafeSocketHandle Handle => _socket.SafeHandle;
+
+    /// <summary>What was read and not used; while paused.</summary>
+    public QmpInputState Input => _buffer.Save();
 
     /// <summary>Completes last, and never faults.</summary>
     public Task Ended => _ended.Task;
@@ -93,12 +110,32 @@ internal sealed class ClientSession
         return await command.Task;
     }
 
+    /// <summary>Reads no more.</summary>
+    /// <returns>Whether no command waits for its answer.</returns>
+    public async Task<bool> PauseAsync()
+    {
+        await _pause.AskAsync();
+        lock (_gate) return _cause is null && _waiting.Count == 0 && _sent.Values.All(c => c.Abandoned);
+    }
+
+    /// <summary>Reads on.</summary>
+    public void Continue() => _pause.Continue();
+
+    public void Dispose()
+    {
+        Close(new QmpConnectionException(QmpConnectionFailure.Disconnected, "The QMP connection was closed by this side."));
+        _writer.Dispose();
+        _pause.Dispose();
+        _buffer.Dispose();
+    }
+
     /// <summary>Ends the connection; the first cause counts.</summary>
     public void Close(QmpConnectionException cause)
     {
         lock (_gate) _cause ??= cause;
         // Disposing ends the pending receive, and the reading loop does the rest.
         _socket.Dispose();
+        _pause.Continue();
     }
 
     /// <summary>Lets the reading loop see the end of the stream behind what is in the socket already (unix(7), shutdown(2) SHUT_RD).</summary>
@@ -217,11 +254,11 @@ internal sealed class ClientSession
     private async Task RunAsync()
     {
         QmpConnectionException cause;
-        using (var buffer = new MessageBuffer(_options.MaxMessageBytes))
+        using (_buffer)
         {
             try
             {
-                cause = await ReadAsync(buffer);
+                cause = await ReadAsync(_buffer);
             }
             catch (QmpConnectionException e)
             {
@@ -233,14 +270,16 @@ internal sealed class ClientSession
             }
         }
 
+        _pause.Dispose();
         End(cause);
     }
 
     private async Task<QmpConnectionException> ReadAsync(MessageBuffer buffer)
     {
+        while (NextMessage(buffer) is { } restored) Dispatch(restored);
         while (true)
         {
-            var received = await _socket.ReceiveAsync(buffer.FreeSpace());
+            var received = await ReceiveAsync(buffer);
             if (received == 0)
             {
                 return buffer.InMessage
@@ -250,6 +289,23 @@ internal sealed class ClientSession
 
             buffer.Advance(received);
             while (NextMessage(buffer) is { } line) Dispatch(line);
+        }
+    }
+
+    /// <summary>A receive that is cancelled has taken nothing from the socket.</summary>
+    private async ValueTask<int> ReceiveAsync(MessageBuffer buffer)
+    {
+        while (true)
+        {
+            var token = _pause.Token;
+            try
+            {
+                return await _socket.ReceiveAsync(buffer.FreeSpace(), token);
+            }
+            catch (OperationCanceledException) when (token.IsCancellationRequested)
+            {
+                await _pause.ParkAsync(CancellationToken.None);
+            }
         }
     }
 

@@ -47,7 +47,7 @@ internal readonly record struct Envelope(EnvelopeKind Kind, Range Value, Range? 
             reader.Read();
             return true;
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or InvalidOperationException) // the latter: a name with half a surrogate pair
         {
             problem = e.Message;
             return false;

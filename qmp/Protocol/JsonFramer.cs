@@ -37,6 +37,17 @@ internal struct JsonFramer
     private bool _escaped;
     private bool _recovering;
 
+    /// <summary>The state that another framer had.</summary>
+    public JsonFramer(QmpInputState state)
+    {
+        (_depth, _quote, _escaped, _recovering) = (state.Depth, state.Quote, state.Escaped, state.Recovering);
+        UsesSingleQuotes = state.SingleQuotes;
+    }
+
+    /// <summary>Adds this state to that of a buffer.</summary>
+    public readonly QmpInputState SaveTo(QmpInputState state) =>
+        state with { Depth = _depth, Quote = _quote, Escaped = _escaped, Recovering = _recovering, SingleQuotes = UsesSingleQuotes };
+
     /// <summary>Whether a message has begun and not ended.</summary>
     public readonly bool InMessage => _depth > 0;
 

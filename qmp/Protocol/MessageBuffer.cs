@@ -34,6 +34,24 @@ internal sealed class MessageBuffer : IDisposable
 
     public MessageBuffer(int maxMessageBytes) => _maxMessageBytes = maxMessageBytes;
 
+    /// <summary>What is here, for another buffer to go on with.</summary>
+    public QmpInputState Save() => _framer.SaveTo(new QmpInputState
+    {
+        Bytes = _buffer[_start.._end],
+        Scanned = _scanned - _start,
+        Discarding = _discarding,
+    });
+
+    /// <summary>Goes on where another buffer was; this one must be new.</summary>
+    public void Restore(QmpInputState state)
+    {
+        if (state.Bytes.Length >= _buffer.Length) Replace(ArrayPool<byte>.Shared.Rent(state.Bytes.Length + InitialSize));
+        state.Bytes.CopyTo(_buffer, 0);
+        (_start, _scanned, _end) = (0, state.Scanned, state.Bytes.Length);
+        _framer = new JsonFramer(state);
+        _discarding = state.Discarding;
+    }
+
     /// <summary>Whether the stream, ending now, would end inside a message.</summary>
     public bool InMessage => _framer.InMessage;
 

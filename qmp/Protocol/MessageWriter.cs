@@ -8,7 +8,7 @@ namespace CprSharp.Qmp.Protocol;
 /// Puts messages on a stream socket, whole and in order. A message goes out at once, on the caller's thread, while the socket has room;
 /// otherwise it waits in memory, up to a limit.
 /// </summary>
-internal sealed class MessageWriter
+internal sealed class MessageWriter : IDisposable
 {
     private static readonly byte[] s_whiteSpace = " "u8.ToArray();
 
@@ -18,7 +18,10 @@ internal sealed class MessageWriter
     private readonly Action<Exception> _onFailure;
     private readonly Queue<(ReadOnlyMemory<byte> Data, IReadOnlyList<SafeHandle> Descriptors)> _queue = new();
     private long _queuedBytes;
+    private int _headSent;
     private bool _flushing;
+    private bool _paused;
+    private CancellationTokenSource _pausing = new();
     private bool _failed;
     private Task _flush = Task.CompletedTask;
 
@@ -40,7 +43,7 @@ internal sealed class MessageWriter
         lock (_gate)
         {
             if (_failed) throw new QmpConnectionException(QmpConnectionFailure.Io, "The connection's output has failed.");
-            if (!_flushing)
+            if (!_flushing && !_paused)
             {
                 data = data[SendNow(data.Span, descriptors, out var descriptorsSent)..];
                 if (data.IsEmpty) return;
@@ -52,9 +55,41 @@ internal sealed class MessageWriter
                     $"The peer does not read: {_queuedBytes} bytes of output are waiting, the limit is {_maxQueuedBytes}.");
             _queuedBytes += data.Length;
             _queue.Enqueue((data, descriptors));
-            if (_flushing) return;
-            _flushing = true;
-            _flush = FlushAsync();
+            StartFlush();
+        }
+    }
+
+    /// <summary>Sends no more. Completes when what is not sent stays here.</summary>
+    public async Task PauseAsync()
+    {
+        CancellationTokenSource pausing;
+        Task flush;
+        lock (_gate)
+        {
+            _paused = true;
+            (pausing, flush) = (_pausing, _flush);
+        }
+
+        await pausing.CancelAsync();
+        await flush;
+    }
+
+    /// <summary>After <see cref="PauseAsync"/>: what is not sent. None of it may have descriptors.</summary>
+    public byte[] Unsent()
+    {
+        lock (_gate) return [.. _queue.SelectMany((message, i) => message.Data[(i == 0 ? _headSent : 0)..].ToArray())];
+    }
+
+    /// <summary>Goes on after <see cref="PauseAsync"/>.</summary>
+    public void Continue()
+    {
+        lock (_gate)
+        {
+            if (!_paused) return;
+            _paused = false;
+            _pausing.Dispose();
+            _pausing = new CancellationTokenSource();
+            if (_queue.Count > 0 && !_failed) StartFlush();
         }
     }
 
@@ -70,6 +105,15 @@ internal sealed class MessageWriter
         }
     }
 
+    public void Dispose() => _pausing.Dispose();
+
+    private void StartFlush()
+    {
+        if (_flushing || _paused) return;
+        _flushing = true;
+        _flush = FlushAsync(_pausing.Token);
+    }
+
     private int SendNow(ReadOnlySpan<byte> data, IReadOnlyList<SafeHandle> descriptors, out bool descriptorsSent)
     {
         var sent = ScmRights.Send(_socket.SafeHandle, data, descriptors.Count == 0 ? [] : descriptors.ToArray());
@@ -77,7 +121,7 @@ internal sealed class MessageWriter
         return Math.Max(sent, 0);
     }
 
-    private async Task FlushAsync()
+    private async Task FlushAsync(CancellationToken pausing)
     {
         // Off the caller's stack, and out of its lock.
         await Task.Yield();
@@ -89,13 +133,26 @@ internal sealed class MessageWriter
                 {
                     // A space between two messages means nothing; its acceptance says that the socket has room again.
                     await _socket.SendAsync(s_whiteSpace);
-                    data = data[SendNow(data.Span, descriptors, out var descriptorsSent)..];
+                    var begun = SendNow(data.Span, descriptors, out var descriptorsSent);
+                    data = data[begun..];
+                    lock (_gate) _headSent += begun;
                     if (descriptorsSent) descriptors = [];
                 }
 
-                while (!data.IsEmpty) data = data[await _socket.SendAsync(data)..];
+                while (!data.IsEmpty)
+                {
+                    // One byte is sent or, cancelled, not sent; of more than that a cancelled send says not how many were.
+                    var sent = SendNow(data.Span, [], out _) is > 0 and var count ? count : await _socket.SendAsync(data[..1], pausing);
+                    data = data[sent..];
+                    lock (_gate) _headSent += sent;
+                }
+
                 Dequeue();
             }
+        }
+        catch (OperationCanceledException)
+        {
+            lock (_gate) _flushing = false;
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
@@ -113,14 +170,18 @@ internal sealed class MessageWriter
     {
         lock (_gate)
         {
-            _flushing = _queue.TryPeek(out var head);
-            (data, descriptors) = head;
+            _flushing = _queue.TryPeek(out var head) && !_paused;
+            (data, descriptors) = (head.Data[(_flushing ? _headSent : 0)..], head.Descriptors);
             return _flushing;
         }
     }
 
     private void Dequeue()
     {
-        lock (_gate) _queuedBytes -= _queue.Dequeue().Data.Length;
+        lock (_gate)
+        {
+            _queuedBytes -= _queue.Dequeue().Data.Length;
+            _headSent = 0;
+        }
     }
 }

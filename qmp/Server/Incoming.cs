@@ -20,11 +20,15 @@ internal sealed class Incoming(byte[] line, Request request, QmpReply? answer)
 
     public Task Done => _done.Task;
 
+    /// <summary>Called when it is done with.</summary>
+    public Action? Finished { get; set; }
+
     public static Incoming Refused(string description) => new([], default, QmpReply.Error(QmpErrorClass.GenericError, description));
 
     public void Finish()
     {
         Descriptors.Dispose();
+        Finished?.Invoke();
         _done.TrySetResult();
     }
 }

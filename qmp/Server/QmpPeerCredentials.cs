@@ -11,6 +11,25 @@ public readonly record struct QmpPeerCredentials(int ProcessId, uint UserId, uin
 {
     private const int SOL_SOCKET = 1;
     private const int SO_PEERCRED = 17;
+    private const int SO_PEERGROUPS = 59;
+
+    /// <summary>NGROUPS_MAX (linux/limits.h).</summary>
+    private const int MaxGroups = 65536;
+
+    private readonly uint[]? _groups;
+
+    /// <summary>Its supplementary groups (SO_PEERGROUPS). Not looked at when credentials are compared.</summary>
+    public IReadOnlyList<uint> Groups
+    {
+        get => _groups ?? [];
+        init => _groups = [.. value];
+    }
+
+    /// <inheritdoc/>
+    public bool Equals(QmpPeerCredentials other) => (ProcessId, UserId, GroupId) == (other.ProcessId, other.UserId, other.GroupId);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(ProcessId, UserId, GroupId);
 
     /// <summary>Asks the kernel; null for a socket that is not AF_UNIX.</summary>
     internal static QmpPeerCredentials? Of(Socket socket)
@@ -18,6 +37,30 @@ public readonly record struct QmpPeerCredentials(int ProcessId, uint UserId, uin
         if (socket.AddressFamily != AddressFamily.Unix) return null;
         Span<int> credentials = stackalloc int[3];
         socket.GetRawSocketOption(SOL_SOCKET, SO_PEERCRED, MemoryMarshal.AsBytes(credentials));
-        return new QmpPeerCredentials(credentials[0], (uint)credentials[1], (uint)credentials[2]);
+        return new QmpPeerCredentials(credentials[0], (uint)credentials[1], (uint)credentials[2]) { Groups = GroupsOf(socket) };
+    }
+
+    private static uint[] GroupsOf(Socket socket)
+    {
+        // Few have more; who does is asked again with all the room there can be need of.
+        foreach (var room in new[] { 64, MaxGroups })
+        {
+            var groups = new uint[room];
+            try
+            {
+                var bytes = socket.GetRawSocketOption(SOL_SOCKET, SO_PEERGROUPS, MemoryMarshal.AsBytes(groups.AsSpan()));
+                return groups[..(bytes / sizeof(uint))];
+            }
+            catch (SocketException) when (room < MaxGroups)
+            {
+                // ERANGE.
+            }
+            catch (SocketException)
+            {
+                // A kernel before 4.13, or a connected pair without a peer's credentials.
+            }
+        }
+
+        return [];
     }
 }

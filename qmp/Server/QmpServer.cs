@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using CprSharp.Qmp.Protocol;
 
 namespace CprSharp.Qmp;
 
@@ -13,6 +14,7 @@ public sealed class QmpServer : IAsyncDisposable
     private readonly QmpServerOptions _options;
     private readonly SemaphoreSlim _slots;
     private readonly CancellationTokenSource _stopping = new();
+    private readonly List<ReadPause> _accepting = [];
     private QmpServerConnection[] _connections = [];
 
     /// <param name="handler">Executes commands. Called for one in-band command of a connection at a time, and beside it for out-of-band ones.</param>
@@ -38,24 +40,86 @@ public sealed class QmpServer : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(listener);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, _stopping.Token);
+        using var pause = new ReadPause();
+        lock (_gate) _accepting.Add(pause);
         try
         {
             while (true)
             {
-                await _slots.WaitAsync(either.Token);
+                var paused = pause.Token;
                 try
                 {
-                    Serve(await AcceptAsync(listener, either.Token), ended: () => _slots.Release());
+                    await AcceptOneAsync(listener, either.Token, paused);
                 }
-                catch
+                catch (OperationCanceledException) when (paused.IsCancellationRequested && !either.IsCancellationRequested)
                 {
-                    _slots.Release();
-                    throw;
+                    await pause.ParkAsync(either.Token);
                 }
             }
         }
         catch (OperationCanceledException) when (either.IsCancellationRequested)
         {
+        }
+        finally
+        {
+            lock (_gate) _accepting.Remove(pause);
+        }
+    }
+
+    /// <summary>
+    /// Accepts nobody and reads nothing any more. What clients send and who connects from now on waits in the kernel, for whoever goes on:
+    /// this server after <see cref="Continue"/>, or another program with the same sockets (<see cref="Restore"/>).
+    /// </summary>
+    /// <param name="current">The command whose handler calls this; null when none does.</param>
+    /// <param name="ct">Ends the waiting; call <see cref="Continue"/> then.</param>
+    /// <returns>Completes when every other command that was read is answered.</returns>
+    public async Task PauseAsync(QmpServerCommand? current, CancellationToken ct)
+    {
+        ReadPause[] accepting;
+        lock (_gate) accepting = [.. _accepting];
+        await Task.WhenAll(accepting.Select(a => a.AskAsync())).WaitAsync(ct);
+        await Task.WhenAll(Connections.Select(c => c.PauseReadingAsync(c == current?.Connection ? 1 : 0))).WaitAsync(ct);
+    }
+
+    /// <summary>Sends nothing any more either; afterwards <see cref="QmpServerConnection.Save"/> is complete.</summary>
+    public Task PauseWritingAsync() => Task.WhenAll(Connections.Select(c => c.PauseWritingAsync()));
+
+    /// <summary>Goes on after the pauses.</summary>
+    public void Continue()
+    {
+        ReadPause[] accepting;
+        lock (_gate) accepting = [.. _accepting];
+        foreach (var connection in Connections) connection.Continue();
+        foreach (var loop in accepting) loop.Continue();
+    }
+
+    /// <summary>Goes on with a client that another program has served.</summary>
+    /// <param name="connected">Its socket; owned by the connection from the call on.</param>
+    /// <param name="snapshot">What <see cref="QmpServerConnection.Save"/> gave over there.</param>
+    /// <param name="reply">For the command that waits for one.</param>
+    public QmpServerConnection Restore(Socket connected, QmpServerSnapshot snapshot, QmpReply? reply = null)
+    {
+        ArgumentNullException.ThrowIfNull(connected);
+        ArgumentNullException.ThrowIfNull(snapshot);
+        var hasSlot = _slots.Wait(0);
+        return Serve(
+            connected,
+            ended: hasSlot ? () => _slots.Release() : static () => { },
+            socket => new QmpServerConnection(socket, QmpPeerCredentials.Of(socket), _handler, _options, snapshot, reply));
+    }
+
+    private async Task AcceptOneAsync(Socket listener, CancellationToken stopping, CancellationToken paused)
+    {
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(stopping, paused);
+        await _slots.WaitAsync(either.Token);
+        try
+        {
+            Serve(await AcceptAsync(listener, either.Token), ended: () => _slots.Release());
+        }
+        catch
+        {
+            _slots.Release();
+            throw;
         }
     }
 
@@ -117,12 +181,15 @@ public sealed class QmpServer : IAsyncDisposable
         }
     }
 
-    private QmpServerConnection Serve(Socket socket, Action ended)
+    private QmpServerConnection Serve(Socket socket, Action ended) =>
+        Serve(socket, ended, s => new QmpServerConnection(s, QmpPeerCredentials.Of(s), _handler, _options));
+
+    private QmpServerConnection Serve(Socket socket, Action ended, Func<Socket, QmpServerConnection> make)
     {
         QmpServerConnection connection;
         try
         {
-            connection = new QmpServerConnection(socket, QmpPeerCredentials.Of(socket), _handler, _options);
+            connection = make(socket);
         }
         catch
         {

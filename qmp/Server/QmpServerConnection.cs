@@ -33,6 +33,14 @@ public sealed class QmpServerConnection : IAsyncDisposable
     private readonly SemaphoreSlim _outOfBandSlots = new(MaxQueuedCommands, MaxQueuedCommands);
     private readonly CancellationTokenSource _lifetime = new();
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly ReadPause _pause = new();
+    private readonly ServerInput _input;
+    private readonly QmpServerSnapshot? _restored;
+    private readonly Lock _counting = new();
+    private int _unanswered;
+    private int _undispatched;
+    private TaskCompletionSource? _answered;
+    private int _answeredBelow;
     private QmpConnectionException? _cause;
     private bool _offersOutOfBand;
     private volatile bool _negotiated;
@@ -46,6 +54,44 @@ public sealed class QmpServerConnection : IAsyncDisposable
         _options = options;
         // A peer that has gone is noticed by reading, which first gives out what it sent.
         _writer = new MessageWriter(socket, options.MaxQueuedOutputBytes, static _ => { });
+        _input = new ServerInput(socket, options);
+    }
+
+    /// <summary>Goes on with a client that another process has served.</summary>
+    internal QmpServerConnection(Socket socket, QmpPeerCredentials? peer, QmpCommandHandler handler, QmpServerOptions options, QmpServerSnapshot snapshot, QmpReply? reply)
+        : this(socket, peer, handler, options)
+    {
+        _restored = snapshot;
+        (_negotiated, _outOfBandEnabled, _offersOutOfBand) = (snapshot.Negotiated, snapshot.OutOfBandEnabled, snapshot.OffersOutOfBand);
+        _input.Restore(snapshot.Input);
+        if (snapshot.Output.Length > 0) Write(snapshot.Output);
+        if (snapshot.UnansweredId is { } id && reply is not null) Write(WithLineEnd(reply.WithId(id)));
+    }
+
+    /// <summary>The client's socket; it stays the connection's.</summary>
+    public System.Runtime.InteropServices.SafeHandle Handle => _socket.SafeHandle;
+
+    /// <summary>Everything about the connection besides its socket; while the server is paused.</summary>
+    /// <param name="current">The command that is being executed and will be answered by whoever goes on; null when there is none.</param>
+    /// <exception cref="InvalidOperationException">It came with something that cannot be handed on: commands behind the current one, descriptors.</exception>
+    public QmpServerSnapshot Save(QmpServerCommand? current = null)
+    {
+        lock (_counting)
+        {
+            if (_unanswered != (current is null ? 0 : 1) || _undispatched > 0)
+                throw new InvalidOperationException("other commands wait behind this one on its connection");
+        }
+
+        if (_input.HoldsDescriptors) throw new InvalidOperationException("a client has sent descriptors whose command is not complete");
+        return new QmpServerSnapshot
+        {
+            Negotiated = _negotiated,
+            OffersOutOfBand = _offersOutOfBand,
+            OutOfBandEnabled = _outOfBandEnabled,
+            Input = _input.Save(),
+            Output = _writer.Unsent(),
+            UnansweredId = current?.RawId.ToArray(),
+        };
     }
 
     /// <summary>Who connected; null when the socket is not AF_UNIX.</summary>
@@ -96,6 +142,38 @@ public sealed class QmpServerConnection : IAsyncDisposable
         await Completion;
     }
 
+    /// <summary>Reads no more; completes when all that was read is answered.</summary>
+    /// <param name="executing">How many commands are being executed and not to be waited for.</param>
+    internal async Task PauseReadingAsync(int executing)
+    {
+        var parked = _pause.AskAsync();
+        Task answered;
+        lock (_counting)
+        {
+            _answeredBelow = executing;
+            _answered = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            if (_unanswered <= executing) _answered.SetResult();
+            answered = _answered.Task;
+        }
+
+        // Without out-of-band nothing is read while a command is executed.
+        await (executing == 0 || _outOfBandEnabled ? Task.WhenAll(parked, answered) : answered);
+
+        // What was read meanwhile, before the loop parked.
+        lock (_counting) answered = _unanswered <= executing ? Task.CompletedTask : (_answered = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+        await answered;
+    }
+
+    /// <summary>Sends no more; what could not be sent stays for <see cref="Save"/>.</summary>
+    internal Task PauseWritingAsync() => _writer.PauseAsync();
+
+    /// <summary>Goes on after the pauses.</summary>
+    internal void Continue()
+    {
+        _writer.Continue();
+        _pause.Continue();
+    }
+
     internal static byte[] LineOf(QmpEvent e) => WithLineEnd(MessageText.ToSingleLine(e.RawUtf8.Span));
 
     internal void SendEventLine(ReadOnlyMemory<byte> line)
@@ -109,7 +187,7 @@ public sealed class QmpServerConnection : IAsyncDisposable
     {
         try
         {
-            var cause = Greet() ?? await ServeAsync();
+            var cause = _restored is null ? Greet() ?? await ServeAsync() : await ServeAsync();
             cause = Interlocked.CompareExchange(ref _cause, cause, null) ?? cause;
             _socket.Dispose();
             _options.ConnectionClosed?.Invoke(this, cause);
@@ -149,7 +227,7 @@ public sealed class QmpServerConnection : IAsyncDisposable
 
     private async Task<QmpConnectionException> ServeAsync()
     {
-        using var input = new ServerInput(_socket, _options);
+        using var input = _input;
         var worker = WorkAsync();
         QmpConnectionException cause;
         try
@@ -161,6 +239,7 @@ public sealed class QmpServerConnection : IAsyncDisposable
             cause = new(QmpConnectionFailure.Io, $"The QMP socket failed: {e.Message}", e);
         }
 
+        _pause.Dispose();
         _inBand.Writer.Complete();
         await worker;
         for (var i = 0; i < MaxQueuedCommands; i++) await _outOfBandSlots.WaitAsync();
@@ -170,15 +249,20 @@ public sealed class QmpServerConnection : IAsyncDisposable
 
     private async Task<QmpConnectionException> ReadAsync(ServerInput input)
     {
-        while (await input.ReadAsync(_lifetime.Token) is { } batch)
+        while (await NextBatchAsync(input) is { } batch)
         {
             var next = 0;
             try
             {
-                while (next < batch.Count) await DispatchAsync(batch[next++]);
+                while (next < batch.Count)
+                {
+                    Volatile.Write(ref _undispatched, batch.Count - next - 1);
+                    await DispatchAsync(batch[next++]);
+                }
             }
             finally
             {
+                Volatile.Write(ref _undispatched, 0);
                 while (next < batch.Count) batch[next++].Finish();
             }
         }
@@ -188,8 +272,35 @@ public sealed class QmpServerConnection : IAsyncDisposable
             : new(QmpConnectionFailure.EndOfStream, "The client closed the QMP connection.");
     }
 
+    private async ValueTask<List<Incoming>?> NextBatchAsync(ServerInput input)
+    {
+        while (true)
+        {
+            var token = _pause.Token;
+            try
+            {
+                return await input.ReadAsync(token);
+            }
+            catch (OperationCanceledException) when (token.IsCancellationRequested)
+            {
+                await _pause.ParkAsync(_lifetime.Token);
+            }
+        }
+    }
+
+    private void Count(int change)
+    {
+        lock (_counting)
+        {
+            _unanswered += change;
+            if (_unanswered <= _answeredBelow) _answered?.TrySetResult();
+        }
+    }
+
     private async ValueTask DispatchAsync(Incoming incoming)
     {
+        Count(+1);
+        incoming.Finished = () => Count(-1);
         var outOfBandEnabled = _outOfBandEnabled;
         var outOfBand = outOfBandEnabled && incoming.Request.IsOutOfBand && incoming.Answer is null;
         try

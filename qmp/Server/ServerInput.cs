@@ -14,11 +14,19 @@ internal sealed class ServerInput(Socket socket, QmpServerOptions options) : IDi
     /// <summary>Whether the stream, ending now, would end inside a message.</summary>
     public bool InMessage => _buffer.InMessage;
 
-    /// <summary>What the next bytes contain, possibly nothing yet; null at the end of the stream.</summary>
+    /// <summary>Whether descriptors came for a message that is not complete.</summary>
+    public bool HoldsDescriptors => _pending is not null;
+
+    public QmpInputState Save() => _buffer.Save();
+
+    public void Restore(QmpInputState state) => _buffer.Restore(state);
+
+    /// <summary>What the next bytes contain, possibly nothing yet; null at the end of the stream. Cancelled, it has read nothing.</summary>
     public async ValueTask<List<Incoming>?> ReadAsync(CancellationToken ct)
     {
         while (true)
         {
+            ct.ThrowIfCancellationRequested();
             var received = Receive(out var parcel);
             if (received == 0) return null;
             if (received > 0)

@@ -241,6 +241,27 @@ public sealed class QmpFrontTests(SharedVm machine) : IClassFixture<SharedVm>
     }
 
     [Fact]
+    public async Task AnUpdateIsStartedBySocat()
+    {
+        var vm = await machine.ReadyAsync();
+        var generation = vm.Generation;
+        var input = vm.Host.File("input");
+        await File.WriteAllTextAsync(input, $$"""
+            {"execute": "qmp_capabilities"}
+            {"execute": "__org.cprsharp_update", "arguments": {"to": "{{Components.Qemu111}}"}, "id": "by-socat"}
+            {"execute": "query-status"}
+
+            """);
+        using var socat = vm.Host.StartProgram("/bin/sh", null, null, ["-c", "exec socat -t 60 - UNIX-CONNECT:\"$1\" <\"$2\"", "sh", vm.QmpSocket, input]);
+        var lines = (await socat.ResultAsync()).Expect(0).Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        using var reply = JsonDocument.Parse(Assert.Single(lines, l => l.Contains("\"by-socat\"", StringComparison.Ordinal)));
+        Documents.ExpectUpdateReport(reply.RootElement.GetProperty("return"), vm.Name, 0);
+        Assert.Contains(lines, l => l.Contains("__org.cprsharp_UPDATE", StringComparison.Ordinal) && l.Contains("\"updated\"", StringComparison.Ordinal));
+        Assert.Contains("\"running\"", lines[^1], StringComparison.Ordinal);
+        Assert.Equal(generation + 1, vm.Generation);
+    }
+
+    [Fact]
     public async Task AClientThatSendsGarbageHarmsNobody()
     {
         var vm = await machine.ReadyAsync();

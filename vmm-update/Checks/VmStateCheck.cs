@@ -15,8 +15,8 @@ internal static class VmStateCheck
             return [Finding.Pass("vmstate", vm.MachineType, $"both binaries are QEMU {target.Version}")];
 
         var dumps = await Task.WhenAll(
-            DumpAsync(vm.Facts.Path, vm.MachineType, cancellationToken),
-            DumpAsync(target.Path, vm.MachineType, cancellationToken));
+            DumpAsync(vm.Facts, vm.MachineType, cancellationToken),
+            DumpAsync(target, vm.MachineType, cancellationToken));
         using var old = dumps[0];
         using var fresh = dumps[1];
         if (old is null || fresh is null)
@@ -33,14 +33,15 @@ internal static class VmStateCheck
         return [.. VmStateComparer.Compare(old.RootElement, fresh.RootElement, types)];
     }
 
-    private static async Task<JsonDocument?> DumpAsync(string binary, string machine, CancellationToken cancellationToken)
+    private static async Task<JsonDocument?> DumpAsync(QemuBinary binary, string machine, CancellationToken cancellationToken)
     {
         using var scratch = ScratchDirectory.Create();
         var path = Path.Combine(scratch.Directory.Path, "vmstate.json");
         using var log = File.OpenHandle(scratch.Directory.VmmLog(1), FileMode.Append, FileAccess.Write);
         await using var child = ChildProcess.Start(new ChildProcessStart
         {
-            Path = binary,
+            Path = binary.Executable ?? binary.Path,
+            Argv0 = binary.Path,
             Arguments = ["-machine", machine, "-nodefaults", "-no-user-config", "-display", "none", "-dump-vmstate", path],
             StandardOutput = log,
             StandardError = log,

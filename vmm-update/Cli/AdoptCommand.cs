@@ -3,7 +3,6 @@ using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Options;
 
 namespace CprSharp.VmmUpdate.Cli;
 
@@ -26,16 +25,17 @@ internal sealed class AdoptCommand(CliContext cli)
                 return await BackgroundSupervisor.StartAsync(directory, ["adopt", name, .. socket, "--state-dir", cli.StateDirectory], cli, cancellationToken);
             }
 
-            directory.Create();
+            var settings = SupervisorSettings.From(services);
+            directory.Create(settings.Security.GroupId());
             using var held = await SupervisorLock.TakeAsync(directory, cancellationToken);
             var loggers = services.GetRequiredService<ILoggerFactory>();
             var logger = loggers.CreateLogger("cprsharp");
             var supervisor = qmp is null
                 ? await Recovery.TakeOverAsync(directory, logger, cancellationToken)
-                : await Adoption.AdoptAsync(directory, qmp, logger, cancellationToken);
+                : await Adoption.AdoptAsync(directory, qmp, settings.Security.GroupId(), logger, cancellationToken);
             SupervisorLog.TakenOver(logger, name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
-            return await new SupervisorRun(directory, services.GetRequiredService<IOptions<UpdateOptions>>().Value, loggers)
-                .ServeAsync(supervisor, () => ready?.Ready());
+            return await new SupervisorRun(directory, settings, loggers)
+                .ServeAsync(supervisor, held, () => ready?.Ready());
         }
         catch (Exception e)
         {

@@ -59,12 +59,18 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
         return ExitCodes.Done;
     }
 
-    public async Task<int> HistoryAsync(string name)
+    public async Task<int> HistoryAsync(string name, string? report)
     {
         var directory = new VmDirectory(StateDirectory, name);
         if (!File.Exists(directory.Record))
             throw new UpdateException("no-such-vm", $"there is no VM '{name}' in {StateDirectory}", "`cprsharp list` shows the VMs");
-        Print(new HistoryDocument(1, name, await UpdateHistory.ReadAsync(directory)), ReportJson.Printed.HistoryDocument, Terminal.History);
+        var history = new HistoryDocument(1, name, await UpdateHistory.ReadAsync(directory));
+        if (report is not null)
+            await File.WriteAllTextAsync(report, HistoryPage.Render(history, DateTimeOffset.UtcNow));
+        if (report is null || PrintsJson)
+            Print(history, ReportJson.Printed.HistoryDocument, Terminal.History);
+        else
+            Terminal.Progress($"written: {report}");
         return ExitCodes.Done;
     }
 

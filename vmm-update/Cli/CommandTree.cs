@@ -56,7 +56,10 @@ internal static class CommandTree
         root.Subcommands.Add(Status());
         root.Subcommands.Add(List());
         root.Subcommands.Add(History());
+        root.Subcommands.Add(Metrics());
         root.Subcommands.Add(FaultPoints());
+        root.Subcommands.Add(Reexec());
+        root.Subcommands.Add(SupervisorStates());
 
         var parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0 && parsed.Action is not HelpAction)
@@ -144,7 +147,15 @@ internal static class CommandTree
     private static Command History()
     {
         var name = Name();
-        return Command("history", "List the VM's updates: when, from, to, engine, outcome, pause", [], [name], (p, cli, _) => cli.HistoryAsync(p.GetValue(name)!));
+        var report = new Option<string?>("--report") { Description = "Write a page for a web browser instead: each update's timeline", HelpName = "FILE.html" };
+        return Command("history", "List the VM's updates: when, from, to, engine, outcome, pause", [report], [name], (p, cli, _) =>
+            cli.HistoryAsync(p.GetValue(name)!, p.GetValue(report)));
+    }
+
+    private static Command Metrics()
+    {
+        var file = new Option<string?>("--textfile") { Description = "Write them there instead, in one go, for the node exporter's textfile collector", HelpName = "FILE.prom" };
+        return Command("metrics", "Print numbers of all VMs in Prometheus' text format", [file], [], (p, cli, ct) => new MetricsCommand(cli).RunAsync(p.GetValue(file), ct));
     }
 
     private static Command FaultPoints() => Command("fault-points", "List the points at which CPRSHARP_FAULT=POINT[:kill|error|hang] makes an update fail, to rehearse it", [], [], (_, cli, _) =>
@@ -152,6 +163,27 @@ internal static class CommandTree
         cli.Print(new FaultPointsDocument(1, [.. FaultPoint.All]), ReportJson.Printed.FaultPointsDocument, d => cli.Terminal.Line(string.Join('\n', d.FaultPoints)));
         return Task.FromResult(ExitCodes.Done);
     });
+
+    private static Command Reexec()
+    {
+        var name = Name();
+        var to = new Option<string?>("--to") { Description = "The cprsharp that is to supervise (default: this one)", HelpName = "PROGRAM" };
+        return Command("reexec", "Replace the VM's supervisor by another build of cprsharp; PID, connections and guest stay", [to], [name], (p, cli, ct) =>
+            new ReexecCommand(cli).RunAsync(p.GetValue(name)!, p.GetValue(to), ct));
+    }
+
+    /// <summary>For another build that considers to be replaced by this one.</summary>
+    private static Command SupervisorStates()
+    {
+        var command = Command(Replacement.ReplacementProbe.Command, "Say which supervisors' states this program can go on with", [], [], (_, cli, _) =>
+        {
+            Settings.Load().Dispose();
+            cli.Terminal.Line(System.Text.Json.JsonSerializer.Serialize(Replacement.ReplacementOffer.Own, Replacement.SupervisorStateJson.Default.ReplacementOffer));
+            return Task.FromResult(ExitCodes.Done);
+        });
+        command.Hidden = true;
+        return command;
+    }
 
     private static Argument<string> Name() => new("NAME") { Description = "Name of the VM" };
 

@@ -36,7 +36,8 @@ internal static class LostSupervisor
             "supervisor-lost", $"the supervisor of '{directory.Name}' was lost before the update had begun; another one has taken over, the guest was not touched", "try again", lost);
     }
 
-    private static async Task<bool> IsBackAsync(VmDirectory directory)
+    /// <summary>Whether a supervisor answers, or comes back soon.</summary>
+    internal static async Task<bool> IsBackAsync(VmDirectory directory)
     {
         using var deadline = new CancellationTokenSource(Recovery);
         using var retry = new PeriodicTimer(TimeSpan.FromMilliseconds(50));

@@ -6,7 +6,6 @@ using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Options;
 using Microsoft.Win32.SafeHandles;
 
 namespace CprSharp.VmmUpdate.Cli;
@@ -78,7 +77,7 @@ internal sealed class RunCommand(CliContext cli)
     {
         if (directory.Exists && !SupervisorLock.IsTaken(directory))
             RecordedVm.RequireGone(directory);
-        directory.Create();
+        directory.Create(SupervisorSettings.From(services).Security.GroupId());
         using var held = await SupervisorLock.TakeAsync(directory, cancellationToken);
         var loggers = services.GetRequiredService<ILoggerFactory>();
         VmSupervisor supervisor;
@@ -95,8 +94,8 @@ internal sealed class RunCommand(CliContext cli)
         }
 
         SupervisorLog.Started(loggers.CreateLogger("cprsharp"), directory.Name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
-        return await new SupervisorRun(directory, services.GetRequiredService<IOptions<UpdateOptions>>().Value, loggers)
-            .ServeAsync(supervisor, () => ready?.Ready());
+        return await new SupervisorRun(directory, SupervisorSettings.From(services), loggers)
+            .ServeAsync(supervisor, held, () => ready?.Ready());
     }
 
     /// <summary>A question to QEMU (help, version, a list) is QEMU's to answer.</summary>

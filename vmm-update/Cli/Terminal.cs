@@ -71,6 +71,15 @@ internal sealed class Terminal
             Error(error);
     }
 
+    public void Reexec(ReexecReport report)
+    {
+        _out.MarkupLine(report.Outcome == ReexecReport.Replaced
+            ? $"[green]{Markup.Escape(report.Vm)}: supervisor replaced[/] {Markup.Escape($"{report.From.Version} -> {report.To.Version} (pid {report.Pid}, {report.To.Binary}); clients waited {report.UnservedMs:0} ms")}"
+            : $"[red]{Markup.Escape(report.Vm)}: supervisor not replaced[/] {Markup.Escape($"({report.From.Version}, pid {report.Pid} goes on)")}");
+        if (report.Error is { } error)
+            Error(error);
+    }
+
     public void Status(StatusReport status)
     {
         var grid = new Grid().AddColumn(new GridColumn().PadRight(2)).AddColumn();

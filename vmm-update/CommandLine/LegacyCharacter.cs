@@ -18,7 +18,7 @@ internal sealed partial record LegacyCharacter(OptionString Chardev, bool Multip
         bool multiplexed = text.Begins("mon:");
         if (multiplexed)
             text = text[4..];
-        OptionString chardev = Backend(text) is { } parsed
+        OptionString chardev = ReadBackend(text) is { } parsed
             ? WithId(parsed, id)
             : throw new CommandLineException(option.ToString(), $"'{text}' is not a character device", "see the manual page of QEMU, -serial");
         if (multiplexed)
@@ -96,6 +96,19 @@ internal sealed partial record LegacyCharacter(OptionString Chardev, bool Multip
         return match.Groups["localport"].Success
             ? udp.With("localaddr", match.Groups["localaddr"].Value).With("localport", match.Groups["localport"].Value)
             : udp;
+    }
+
+    /// <summary>Options that begin like JSON and are none are none either.</summary>
+    private static OptionString? ReadBackend(string text)
+    {
+        try
+        {
+            return Backend(text);
+        }
+        catch (FormatException)
+        {
+            return null;
+        }
     }
 
     private static OptionString Of(string backend) => OptionString.Parse(backend, "backend");

@@ -48,5 +48,8 @@ internal sealed class ByteBuffer(int capacity)
         (_bytes, _start, _end) = (all, 0, bytes.Length + Count);
     }
 
+    /// <summary>Starts with these.</summary>
+    public void Restore(ReadOnlySpan<byte> bytes) => PutBack(bytes);
+
     public void Clear() => _start = _end = 0;
 }

@@ -1,3 +1,5 @@
+using CprSharp.VmmUpdate.Replacement;
+
 namespace CprSharp.VmmUpdate.Consoles;
 
 /// <summary>Takes away what a VMM says to every new connection, where the client has heard it from the VMM before.</summary>
@@ -14,6 +16,11 @@ internal sealed class ConsoleGreeting(int plug, bool telnet, bool monitor)
     private int _skipped = plug + (telnet ? TelnetBytes : 0);
     private int _monitor = monitor ? Longest : 0;
     private int _matched;
+
+    public static ConsoleGreeting Restore(GreetingState state) =>
+        new(0, telnet: false, monitor: false) { _skipped = state.Skipped, _monitor = state.Monitor, _matched = state.Matched };
+
+    public GreetingState Save() => new(_skipped, _monitor, _matched);
 
     private static ReadOnlySpan<byte> Prompt => "(qemu) "u8;
 

@@ -2,6 +2,7 @@ using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Supervision;
 using Microsoft.Extensions.Logging;
 
@@ -29,6 +30,7 @@ internal sealed class ConsoleHub : IAsyncDisposable
     private Vmm? _vmm;
     private ILogger? _logger;
     private bool _updating;
+    private bool _frozen;
     private bool _ending;
     private bool _stopped;
 
@@ -76,6 +78,47 @@ internal sealed class ConsoleHub : IAsyncDisposable
             relays.ForEach(r => r.Dispose());
             throw;
         }
+    }
+
+    /// <summary>Those that the program before this one in our process has had.</summary>
+    /// <param name="spec">The VM.</param>
+    /// <param name="states">What was saved.</param>
+    /// <param name="vmmEnded">Completes when the VMM that they are connected to ends.</param>
+    public static ConsoleHub Restore(VmSpec spec, IReadOnlyList<ConsoleState> states, Task vmmEnded) =>
+        new([.. spec.Descriptors.OfType<ConsoleDescriptor>().Select(wanted =>
+            states.FirstOrDefault(s => s.Id == wanted.Chardev) is { } state
+                ? ConsoleRelay.Restore(wanted, state, vmmEnded)
+                : new ConsoleRelay(wanted, IConsoleDoor.Open(wanted.Address)))]);
+
+    /// <summary>Moves nothing any more, and connects nobody; completes when it is so.</summary>
+    public async Task FreezeAsync()
+    {
+        Task[] attaching;
+        lock (_lock)
+        {
+            _updating = true;
+            attaching = [.. _attaching];
+        }
+
+        await Task.WhenAll(attaching);
+        lock (_lock)
+            _frozen = true;
+        _set.Wake();
+    }
+
+    /// <summary>Goes on after <see cref="FreezeAsync"/>.</summary>
+    public void Thaw()
+    {
+        lock (_lock)
+            _frozen = _updating = false;
+        _set.Wake();
+    }
+
+    /// <summary>While frozen: for the program after this one.</summary>
+    public ConsoleState[] Save(KeptDescriptors kept)
+    {
+        lock (_lock)
+            return [.. _relays.Select(r => r.Save(kept))];
     }
 
     /// <summary>Completes when every console that waits for a client has one.</summary>
@@ -202,15 +245,17 @@ internal sealed class ConsoleHub : IAsyncDisposable
             {
                 if (_stopped)
                     return;
-                looks = _relays.Any(r => r.NeedsLooking(Accepting));
+                looks = !_frozen && _relays.Any(r => r.NeedsLooking(Accepting));
                 _set.Clear();
-                foreach (var relay in _relays)
+                foreach (var relay in _frozen ? [] : _relays)
                     relay.Watch(_set, Accepting);
             }
 
             _set.Wait(looks ? Look : -1);
             lock (_lock)
             {
+                if (_frozen && !_stopped)
+                    continue;
                 foreach (var relay in _relays)
                     relay.Advance(_set, Accepting);
                 AttachClients();

@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Replacement;
 
 namespace CprSharp.VmmUpdate.Consoles;
 
@@ -41,14 +42,15 @@ internal sealed class ConsoleLink : IDisposable
     private readonly Socket _theirs;
     private bool _letGo;
 
-    private ConsoleLink(Vmm vmm, Socket ours, Socket theirs)
+    private ConsoleLink(Task vmmEnded, Socket ours, Socket theirs)
     {
-        Vmm = vmm;
+        VmmEnded = vmmEnded;
         _ours = ours;
         _theirs = theirs;
     }
 
-    public Vmm Vmm { get; }
+    /// <summary>Completes with the VMM that this leads to.</summary>
+    public Task VmmEnded { get; }
 
     public SafeHandle Handle => _ours.SafeHandle;
 
@@ -67,7 +69,7 @@ internal sealed class ConsoleLink : IDisposable
     private static async Task<ConsoleLink> AttachAsync(Vmm vmm, string chardev, Action<ConsoleLink> prepare, CancellationToken cancellationToken)
     {
         var (ours, theirs) = UnixSocket.Pair();
-        var link = new ConsoleLink(vmm, ours, theirs);
+        var link = new ConsoleLink(vmm.Ended, ours, theirs);
         try
         {
             Limit(ours, InputRoom);
@@ -87,6 +89,25 @@ internal sealed class ConsoleLink : IDisposable
             throw;
         }
     }
+
+    /// <summary>One that the program before this one in our process has had.</summary>
+    public static ConsoleLink Restore(LinkState state, Task vmmEnded)
+    {
+        var ours = KeptDescriptors.TakeSocket(state.Ours);
+        var theirs = state.Theirs is { } number ? KeptDescriptors.TakeSocket(number) : ours;
+        return new ConsoleLink(vmmEnded, ours, theirs)
+        {
+            _letGo = state.Theirs is null,
+            Greeting = state.Greeting is { } greeting ? ConsoleGreeting.Restore(greeting) : null,
+        };
+    }
+
+    public LinkState Save(KeptDescriptors kept) => new()
+    {
+        Ours = kept.Keep(_ours.SafeHandle),
+        Theirs = _letGo ? null : kept.Keep(_theirs.SafeHandle),
+        Greeting = Greeting?.Save(),
+    };
 
     /// <summary>Gives the VMM room to write into.</summary>
     public void Open()

@@ -1,6 +1,7 @@
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Replacement;
 
 namespace CprSharp.VmmUpdate.Consoles;
 
@@ -58,11 +59,57 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
     public bool NeedsLooking(bool accepting) => _client is null ? accepting && door.IsSilent : _clientDone && !_inputEnded;
 
     /// <summary>The next of them to be read, which must not be before it is dead.</summary>
-    private ConsoleLink? DeadFormer => _former.TryPeek(out var first) && first.Vmm.Ended.IsCompleted ? first : null;
+    private ConsoleLink? DeadFormer => _former.TryPeek(out var first) && first.VmmEnded.IsCompleted ? first : null;
 
     private bool MayReadVmm => _former.Count == 0 && !_held && !_linkDone && _toClient.HasRoom;
 
     private bool MaySend => !_held && !_linkDone && _toVmm.Count > 0 && !(HoldsCommands && wanted.Monitor);
+
+    /// <summary>One that the program before this one in our process has had.</summary>
+    public static ConsoleRelay Restore(ConsoleDescriptor wanted, ConsoleState state, Task vmmEnded)
+    {
+        var door = IConsoleDoor.Restore(wanted.Address, state);
+        var relay = new ConsoleRelay(wanted, door)
+        {
+            _client = state.HasClient ? door.Restore(state.Client) : null,
+            _clientDone = state.ClientDone,
+            _clientGone = state.ClientGone,
+            _link = state.Link is { } link ? ConsoleLink.Restore(link, vmmEnded) : null,
+            _linkDone = state.LinkDone,
+            _inputEnded = state.InputEnded,
+        };
+        foreach (var former in state.Former)
+            relay._former.Enqueue(ConsoleLink.Restore(former, Task.CompletedTask));
+        relay._toVmm.Restore(state.ToVmm);
+        relay._toClient.Restore(state.ToClient);
+        relay._sent.Restore(state.Sent);
+        return relay;
+    }
+
+    /// <summary>For the program after this one. Nothing may be moved meanwhile, and no update be under way.</summary>
+    public ConsoleState Save(KeptDescriptors kept)
+    {
+        if (_former.Any(f => !f.VmmEnded.IsCompleted))
+            throw new InvalidOperationException($"console {Id} still waits for a former VMM's end");
+        var (descriptor, terminal) = door.Save(kept);
+        return new ConsoleState
+        {
+            Id = Id,
+            Door = descriptor,
+            Terminal = terminal,
+            HasClient = _client is not null,
+            Client = _client is { IsSocket: true } client ? kept.Keep(client.Handle) : null,
+            ClientDone = _clientDone,
+            ClientGone = _clientGone,
+            LinkDone = _linkDone,
+            InputEnded = _inputEnded,
+            ToVmm = _toVmm.Content.ToArray(),
+            ToClient = _toClient.Content.ToArray(),
+            Sent = _sent.Save(),
+            Link = _link?.Save(kept),
+            Former = [.. _former.Select(f => f.Save(kept))],
+        };
+    }
 
     /// <summary>Connects the client to a VMM that is being prepared.</summary>
     /// <param name="fresh">The VMM.</param>

@@ -7,6 +7,9 @@ namespace CprSharp.VmmUpdate.Consoles;
 /// <summary>Who has connected to a console. Owned by its relay.</summary>
 internal interface IConsoleClient : IDisposable
 {
+    /// <summary>Whether it has a descriptor of its own.</summary>
+    bool IsSocket { get; }
+
     /// <summary>To be waited for.</summary>
     SafeHandle Handle { get; }
 
@@ -20,6 +23,8 @@ internal interface IConsoleClient : IDisposable
 /// <summary>A client on a socket.</summary>
 internal sealed class SocketClient(Socket socket) : IConsoleClient
 {
+    public bool IsSocket => true;
+
     public SafeHandle Handle => socket.SafeHandle;
 
     public int Receive(Span<byte> buffer) => NonBlocking.Receive(socket.SafeHandle, buffer);
@@ -32,6 +37,8 @@ internal sealed class SocketClient(Socket socket) : IConsoleClient
 /// <summary>Somebody has the terminal open. The pseudoterminal itself stays, for the next one.</summary>
 internal sealed class TerminalClient(Pseudoterminal terminal) : IConsoleClient
 {
+    public bool IsSocket => false;
+
     public SafeHandle Handle => terminal.Master;
 
     public int Receive(Span<byte> buffer) => NonBlocking.Read(terminal.Master, buffer);

@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Supervision;
 
 namespace CprSharp.VmmUpdate.Consoles;
@@ -19,6 +20,19 @@ internal interface IConsoleDoor : IDisposable
 
     /// <summary>The next client; null when there is none.</summary>
     IConsoleClient? TryAccept(PollSet set);
+
+    /// <summary>What is needed to open it again after an exec.</summary>
+    (int Descriptor, string? Terminal) Save(KeptDescriptors kept);
+
+    /// <summary>The client that had come in before the exec.</summary>
+    IConsoleClient Restore(int? client);
+
+    /// <summary>One that the program before this one in our process has had.</summary>
+    static IConsoleDoor Restore(EndpointAddress address, ConsoleState state) => address switch
+    {
+        TerminalAddress terminal => TerminalDoor.Restore(state.Door, state.Terminal!, terminal.Link),
+        _ => new SocketDoor(KeptDescriptors.TakeSocket(state.Door), address),
+    };
 
     static IConsoleDoor Open(EndpointAddress address) => address switch
     {
@@ -47,6 +61,10 @@ internal sealed class SocketDoor : IConsoleDoor
     };
 
     public bool IsSilent => false;
+
+    public (int Descriptor, string? Terminal) Save(KeptDescriptors kept) => (kept.Keep(_listener.SafeHandle), null);
+
+    public IConsoleClient Restore(int? client) => new SocketClient(KeptDescriptors.TakeSocket(client!.Value));
 
     public void Watch(PollSet set) => set.Add(_listener.SafeHandle, Readiness.Readable);
 
@@ -102,6 +120,13 @@ internal sealed class TerminalDoor : IConsoleDoor
     public string Name => $"pty:{_terminal.Path}";
 
     public bool IsSilent => true;
+
+    public static TerminalDoor Restore(int master, string path, string? link) =>
+        new(Pseudoterminal.FromMaster(ProgramReplacement.Take(master), path), link);
+
+    public (int Descriptor, string? Terminal) Save(KeptDescriptors kept) => (kept.Keep(_terminal.Master), _terminal.Path);
+
+    public IConsoleClient Restore(int? client) => new TerminalClient(_terminal);
 
     public void Watch(PollSet set)
     {

@@ -19,6 +19,10 @@ internal sealed class SentInput(bool telnet, bool monitor)
             _last.RemoveRange(0, _last.Count - Kept);
     }
 
+    public byte[] Save() => [.. _last];
+
+    public void Restore(ReadOnlySpan<byte> bytes) => _last.AddRange(bytes);
+
     public void Clear() => _last.Clear();
 
     /// <summary>The VMM has not read the last of them.</summary>

@@ -18,11 +18,12 @@ internal static class BinaryProbe
     /// <param name="path">The executable.</param>
     /// <param name="selectMachine">Picks the machine type whose properties are wanted from those the binary has.</param>
     /// <param name="cancellationToken">Cancels.</param>
+    /// <param name="executable">The file to execute where it is not whatever the path leads to.</param>
     public static async Task<QemuBinary> ProbeAsync(
-        string path, Func<IReadOnlyList<MachineType>, string?> selectMachine, CancellationToken cancellationToken)
+        string path, Func<IReadOnlyList<MachineType>, string?> selectMachine, CancellationToken cancellationToken, string? executable = null)
     {
         RequireExecutable(path);
-        return await WithMonitorAsync(path, async (vmm, token) =>
+        return await WithMonitorAsync(path, executable, async (vmm, token) =>
         {
             var version = vmm.Qmp.Greeting!;
             var listed = await vmm.ExecuteAsync("query-machines", token);
@@ -40,7 +41,7 @@ internal static class BinaryProbe
         return properties.EnumerateArray().Select(p => p.GetProperty("name").GetString()!).ToImmutableHashSet(StringComparer.Ordinal);
     }
 
-    private static async Task<T> WithMonitorAsync<T>(string path, Func<Vmm, CancellationToken, Task<T>> ask, CancellationToken cancellationToken)
+    private static async Task<T> WithMonitorAsync<T>(string path, string? executable, Func<Vmm, CancellationToken, Task<T>> ask, CancellationToken cancellationToken)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(Deadline);
@@ -48,7 +49,7 @@ internal static class BinaryProbe
         Vmm? vmm = null;
         try
         {
-            var start = new VmmStart(1, path, ["-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"], []) { Detached = true };
+            var start = new VmmStart(1, path, ["-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"], []) { Detached = true, Executable = executable };
             vmm = VmmLauncher.Start(start, scratch.Directory);
             await vmm.ConnectAsync(deadline.Token);
             return await ask(vmm, deadline.Token);

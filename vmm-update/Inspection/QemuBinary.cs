@@ -23,6 +23,9 @@ internal sealed record QemuBinary(
     QmpSchema Schema,
     ImmutableHashSet<string> MachineProperties)
 {
+    /// <summary>The file to execute where it is not whatever <see cref="Path"/> leads to at that moment.</summary>
+    public string? Executable { get; init; }
+
     /// <summary>What the command-line translation needs to know.</summary>
     public BinaryFacts ToFacts(string? machine = null) => new()
     {

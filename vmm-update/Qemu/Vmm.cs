@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Replacement;
 
 namespace CprSharp.VmmUpdate.Qemu;
 
@@ -68,6 +69,21 @@ internal sealed class Vmm : IAsyncDisposable
     /// <summary>Wraps a process that somebody else started and that does not answer on QMP.</summary>
     public static Vmm FromUnanswering(int generation, string binary, string qmpPath, PidFd pidFd, QmpClient idle, string logPath) =>
         new(generation, binary, qmpPath, pidFd, null, idle, logPath);
+
+    /// <summary>The one that the program before this one in our process has had. <see cref="QmpClient.Start"/> begins to read from it.</summary>
+    public static Vmm Restore(VmmState state, Supervision.VmDirectory directory)
+    {
+        var process = PidFd.FromDescriptor(ProgramReplacement.Take(state.PidFd));
+        var child = state.IsChild ? ChildProcess.Inherited(process) : null;
+        var qmp = QmpClient.Restore(KeptDescriptors.TakeSocket(state.Qmp), state.Connection);
+        var vmm = new Vmm(state.Generation, state.Binary, state.QmpPath, process, child, qmp, directory.VmmLog(state.Generation));
+        vmm.ReadVersion();
+        return vmm;
+    }
+
+    /// <summary>For the program after this one; the connection must be paused.</summary>
+    public VmmState Save(KeptDescriptors kept) =>
+        new(Generation, Binary, QmpPath, kept.Keep(PidFd), _child is not null, kept.Keep(Qmp.Handle), Qmp.Save());
 
     /// <summary>The program that has taken this one's place in the process, which is the successor's from here on.</summary>
     /// <param name="generation">Its number.</param>

@@ -17,6 +17,9 @@ internal sealed record VmmStart(
     /// <summary>What is executed where it is not <see cref="Binary"/> itself but something that becomes it.</summary>
     public string? Program { get; init; }
 
+    /// <summary>The file that is executed as <see cref="Binary"/>; null for whatever that path leads to.</summary>
+    public string? Executable { get; init; }
+
     /// <summary>Environment; null inherits ours.</summary>
     public IReadOnlyDictionary<string, string>? Environment { get; init; }
 
@@ -60,7 +63,8 @@ internal static class VmmLauncher
         InheritedDescriptor[] descriptors = [.. start.Descriptors, new InheritedDescriptor(listener.SafeHandle, MonitorDescriptor)];
         var child = ChildProcess.Start(new ChildProcessStart
         {
-            Path = start.Program ?? start.Binary,
+            Path = start.Program ?? start.Executable ?? start.Binary,
+            Argv0 = start.Program is null && start.Executable is not null ? start.Binary : null,
             Arguments = arguments,
             Environment = start.Environment,
             WorkingDirectory = start.WorkingDirectory,

@@ -16,12 +16,12 @@ internal static class Adoption
     private static readonly TimeSpan GreetingDeadline = TimeSpan.FromSeconds(5);
 
     /// <exception cref="UpdateException">It cannot be reached, or its command line cannot be read.</exception>
-    public static async Task<VmSupervisor> AdoptAsync(VmDirectory directory, string qmpPath, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<VmSupervisor> AdoptAsync(VmDirectory directory, string qmpPath, uint? group, ILogger logger, CancellationToken cancellationToken)
     {
         if (File.Exists(directory.Record))
         {
             RecordedVm.RequireGone(directory);
-            directory.Create();
+            directory.Create(group);
         }
 
         var (qmp, pidFd) = await ConnectAsync(qmpPath, cancellationToken);

@@ -1,6 +1,7 @@
 using System.IO.Pipes;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Hosting;
+using CprSharp.VmmUpdate.Replacement;
 using Microsoft.Extensions.Logging;
 
 namespace CprSharp.VmmUpdate.Supervision;
@@ -20,10 +21,24 @@ internal sealed class Guardian : IAsyncDisposable
 
     private readonly CancellationTokenSource _guestEnded = new();
     private readonly Task _watch;
+    private volatile Shell _shell;
 
-    private Guardian(VmDirectory directory, ILogger logger) => _watch = WatchAsync(directory, logger, new Shell(directory));
+    private Guardian(VmDirectory directory, ILogger logger)
+    {
+        _shell = new Shell(directory);
+        _watch = WatchAsync(directory, logger);
+    }
 
     public static Guardian Start(VmDirectory directory, ILogger logger) => new(directory, logger);
+
+    /// <summary>Ends the guardian of the program before this one in our process: it would bring that program back.</summary>
+    public static async Task DismissAsync(GuardianState former)
+    {
+        await using var shell = new Shell(former);
+    }
+
+    /// <summary>For the program after this one; null when there is none at this moment.</summary>
+    public GuardianState? Save(KeptDescriptors kept) => _shell.Process.Exited.IsCompleted ? null : _shell.Save(kept);
 
     /// <summary>The guest has ended: there is nothing to take over.</summary>
     public async ValueTask DisposeAsync()
@@ -33,21 +48,21 @@ internal sealed class Guardian : IAsyncDisposable
         _guestEnded.Dispose();
     }
 
-    private async Task WatchAsync(VmDirectory directory, ILogger logger, Shell shell)
+    private async Task WatchAsync(VmDirectory directory, ILogger logger)
     {
         try
         {
             while (true)
             {
-                var status = await shell.Process.Exited.WaitAsync(_guestEnded.Token);
+                var status = await _shell.Process.Exited.WaitAsync(_guestEnded.Token);
                 SupervisorLog.GuardianLost(logger, status.ToString());
                 await Task.Delay(Pace, _guestEnded.Token);
-                shell = await ReplaceAsync(shell, directory, logger);
+                _shell = await ReplaceAsync(_shell, directory, logger);
             }
         }
         catch (OperationCanceledException)
         {
-            await shell.DisposeAsync();
+            await _shell.DisposeAsync();
         }
     }
 
@@ -68,10 +83,12 @@ internal sealed class Guardian : IAsyncDisposable
 
     private sealed class Shell : IAsyncDisposable
     {
-        private readonly AnonymousPipeServerStream _pipe = new(PipeDirection.Out, HandleInheritability.None);
+        private readonly FileStream _pipe;
 
         public Shell(VmDirectory directory)
         {
+            using var pipe = new AnonymousPipeServerStream(PipeDirection.Out, HandleInheritability.None);
+            using var client = pipe.ClientSafePipeHandle; // which the stream itself does not close
             var stateDirectory = Path.GetDirectoryName(directory.Path)!;
             var (program, arguments) = SelfProgram.Command("adopt", directory.Name, "--foreground", "--state-dir", stateDirectory);
             using var log = LogFile.OpenAppend(directory.SupervisorLog);
@@ -79,15 +96,23 @@ internal sealed class Guardian : IAsyncDisposable
             {
                 Path = "/bin/sh",
                 Arguments = ["-c", Script, "cprsharp-guardian", program, .. arguments],
-                StandardInput = _pipe.ClientSafePipeHandle,
+                StandardInput = client,
                 StandardOutput = log,
                 StandardError = log,
                 NewSession = true,
             });
-            _pipe.DisposeLocalCopyOfClientHandle();
+            _pipe = new FileStream(Descriptor.Duplicate(pipe.SafePipeHandle), FileAccess.Write, bufferSize: 0);
+        }
+
+        public Shell(GuardianState former)
+        {
+            _pipe = new FileStream(ProgramReplacement.Take(former.Pipe), FileAccess.Write, bufferSize: 0);
+            Process = ChildProcess.Inherited(PidFd.FromDescriptor(ProgramReplacement.Take(former.PidFd)));
         }
 
         public ChildProcess Process { get; }
+
+        public GuardianState Save(KeptDescriptors kept) => new(kept.Keep(_pipe.SafeFileHandle), kept.Keep(Process.PidFd));
 
         public async ValueTask DisposeAsync()
         {

@@ -5,6 +5,7 @@ using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Networking;
+using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Win32.SafeHandles;
 using GuestMemfd = CprSharp.Memfd.Memfd;
@@ -17,7 +18,7 @@ internal sealed class HeldDescriptors : IDisposable
     private readonly List<InheritedDescriptor> _descriptors;
     private readonly List<Socket> _sockets;
     private readonly List<(TapDescriptor Wanted, SafeFileHandle Queue)> _taps = [];
-    private readonly Lazy<(Socket Ours, Socket Theirs)> _quiet = new(() =>
+    private Lazy<(Socket Ours, Socket Theirs)> _quiet = new(() =>
     {
         var (ours, theirs) = UnixSocket.Pair();
         ours.Blocking = theirs.Blocking = false;
@@ -92,6 +93,35 @@ internal sealed class HeldDescriptors : IDisposable
         }
 
         return held;
+    }
+
+    /// <summary>Those that the program before this one in our process has had.</summary>
+    public static HeldDescriptors Restore(VmSpec spec, HeldState state)
+    {
+        var held = new HeldDescriptors([.. state.Descriptors.Select(d => new InheritedDescriptor(ProgramReplacement.Take(d.Descriptor), d.Number))], []);
+        foreach (var tap in state.Taps)
+            held._taps.Add((spec.Descriptors.OfType<TapDescriptor>().Single(t => t.Number == tap.Number), ProgramReplacement.Take(tap.Descriptor)));
+        if (state.Quiet is [var ours, var theirs])
+        {
+            var pair = (KeptDescriptors.TakeSocket(ours), KeptDescriptors.TakeSocket(theirs));
+            held._quiet = new Lazy<(Socket Ours, Socket Theirs)>(() => pair);
+            _ = held._quiet.Value;
+        }
+
+        return held;
+    }
+
+    /// <summary>For the program after this one.</summary>
+    public HeldState Save(VmSpec spec, KeptDescriptors kept)
+    {
+        foreach (var number in spec.InheritedDescriptors)
+            kept.Keep(number); // a rehearsal gives them by their own numbers
+        return new HeldState
+        {
+            Descriptors = [.. _descriptors.Select(d => new HeldNumber(d.Number, kept.Keep(d.Handle)))],
+            Taps = [.. _taps.Select(t => new HeldNumber(t.Wanted.Number, kept.Keep(t.Queue)))],
+            Quiet = _quiet.IsValueCreated ? [kept.Keep(_quiet.Value.Ours.SafeHandle), kept.Keep(_quiet.Value.Theirs.SafeHandle)] : null,
+        };
     }
 
     /// <summary>Takes duplicates of the listening sockets of a VMM that made them itself, and of the descriptors it was started with.</summary>

@@ -15,6 +15,7 @@ internal static class OwnSchema
         (QmpNames.Cancel, []),
         (QmpNames.Check, [new("to", "str", Optional: true)]),
         (QmpNames.Update, [new("to", "str"), new("engine", "str", Optional: true), new("dry-run", "bool", Optional: true), new("fault", "str", Optional: true)]),
+        (QmpNames.Reexec, [new("to", "str")]),
         (QmpNames.Rollback, [new("fault", "str", Optional: true)]),
     ];
 

@@ -2,7 +2,9 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.Logging;
@@ -19,9 +21,10 @@ internal sealed class QmpFront : IAsyncDisposable
     private readonly CancellationTokenSource _stopping = new();
     private readonly List<Task> _tasks = [];
     private readonly List<Task> _relays = [];
+    private readonly List<Socket> _listeners = [];
     private readonly ILogger _logger;
 
-    public QmpFront(VmSupervisor supervisor, UpdateService updates, ILogger logger)
+    public QmpFront(VmSupervisor supervisor, UpdateService updates, ClientPolicy clients, ILogger logger)
     {
         _supervisor = supervisor;
         _updates = updates;
@@ -31,6 +34,12 @@ internal sealed class QmpFront : IAsyncDisposable
         {
             Greeting = () => supervisor.Current.Greeting ?? throw new QmpConnectionException(QmpConnectionFailure.Disconnected, "The VMM has not yet greeted."),
             PassUnknownMembers = true,
+            Authorize = clients.Allows,
+            ConnectionClosed = (connection, cause) =>
+            {
+                if (cause.Failure == QmpConnectionFailure.NotAuthorized)
+                    SupervisorLog.ClientTrouble(logger, "QMP", cause.Message);
+            },
             HandlerFailed = (command, e) => SupervisorLog.ClientTrouble(logger, command.Name, e.Message),
         });
         supervisor.Switched += Follow;
@@ -39,7 +48,32 @@ internal sealed class QmpFront : IAsyncDisposable
     }
 
     /// <summary>Serves clients on a listening socket, which it owns from here on.</summary>
-    public void Listen(Socket listener) => _tasks.Add(ServeAsync(listener));
+    public void Listen(Socket listener)
+    {
+        _listeners.Add(listener);
+        _tasks.Add(ServeAsync(listener));
+    }
+
+    /// <summary>Replaces the supervisor's program by the one at this path; answers only when it could not be done.</summary>
+    public Func<string, QmpServerCommand, Task<ReexecReport>>? Reexec { get; set; }
+
+    /// <summary>Goes on with a client of the program before this one in our process, and answers the command that it waits for.</summary>
+    public void Restore(ClientState client, Func<QmpReply> reply) => _server.Restore(
+        KeptDescriptors.TakeSocket(client.Socket), client.Connection, client.Connection.UnansweredId is null ? null : reply());
+
+    /// <summary>Takes in no more; completes when every command but this one is answered.</summary>
+    public Task PauseAsync(QmpServerCommand current, CancellationToken cancellationToken) => _server.PauseAsync(current, cancellationToken);
+
+    /// <summary>Says no more.</summary>
+    public Task PauseWritingAsync() => _server.PauseWritingAsync();
+
+    /// <summary>Goes on after the pauses.</summary>
+    public void Continue() => _server.Continue();
+
+    /// <summary>While paused: for the program after this one.</summary>
+    public (int[] Listeners, ClientState[] Clients) Save(QmpServerCommand current, KeptDescriptors kept) =>
+        ([.. _listeners.Select(l => kept.Keep(l.SafeHandle))],
+         [.. _server.Connections.Where(c => !c.Completion.IsCompleted).Select(c => new ClientState(kept.Keep(c.Handle), c.Save(c == current.Connection ? current : null)))]);
 
     public async ValueTask DisposeAsync()
     {
@@ -116,6 +150,8 @@ internal sealed class QmpFront : IAsyncDisposable
                 return Reply(await _updates.UpdateAsync(request, CancellationToken.None), ReportJson.Default.UpdateReport);
             case QmpNames.Rollback:
                 return Reply(await _updates.RollbackAsync(Faults(command, arguments), CancellationToken.None), ReportJson.Default.UpdateReport);
+            case QmpNames.Reexec when Reexec is { } reexec:
+                return Reply(await reexec(Path.GetFullPath(Text(command, arguments, "to", required: true)!), command), ReportJson.Default.ReexecReport);
             case QmpNames.Cancel:
                 return _updates.Cancel()
                     ? QmpReply.Success()

@@ -31,6 +31,12 @@ internal sealed class SupervisorLock : IDisposable
         }
     }
 
+    /// <summary>The lock that the program before this one in our process has taken.</summary>
+    public static SupervisorLock Restore(int descriptor) =>
+        new(new FileStream(Memfd.ProgramReplacement.Take(descriptor), FileAccess.ReadWrite, bufferSize: 0));
+
+    public int Save(Replacement.KeptDescriptors kept) => kept.Keep(_file.SafeFileHandle);
+
     /// <summary>Whether a supervisor has it now.</summary>
     public static bool IsTaken(VmDirectory directory)
     {

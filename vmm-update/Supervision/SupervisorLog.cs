@@ -36,6 +36,12 @@ internal static partial class SupervisorLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "the guardian ended ({Status}); starting another")]
     public static partial void GuardianLost(ILogger logger, string status);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "supervisor {FromVersion} ({From}) replaced by {ToVersion} ({To}); clients waited {UnservedMs} ms")]
+    public static partial void Replaced(ILogger logger, string fromVersion, string from, string toVersion, string to, double unservedMs);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "supervisor not replaced by {Program}: {Why}")]
+    public static partial void NotReplaced(ILogger logger, string program, string why);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "recovery: {What}")]
     public static partial void Recovered(ILogger logger, string what);
 }

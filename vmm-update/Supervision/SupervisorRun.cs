@@ -1,47 +1,97 @@
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
+using System.Text.Json;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Replacement;
+using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.Logging;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>The life of a supervisor process, from the VM's start or take-over until the guest ends.</summary>
-internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options, ILoggerFactory loggers)
+internal sealed class SupervisorRun(VmDirectory directory, SupervisorSettings settings, ILoggerFactory loggers)
 {
     private readonly ILogger _logger = loggers.CreateLogger("cprsharp");
 
     /// <summary>Serves the VM until the guest ends.</summary>
     /// <param name="supervisor">The VM; disposed at the end.</param>
+    /// <param name="held">Says that we are its supervisor; stays the caller's.</param>
     /// <param name="ready">Called when clients can connect.</param>
     /// <returns>The exit code: QEMU's own, 128 + signal if a signal ended it.</returns>
-    public async Task<int> ServeAsync(VmSupervisor supervisor, Action ready)
+    public async Task<int> ServeAsync(VmSupervisor supervisor, SupervisorLock held, Action ready)
     {
         await using var owned = supervisor;
         var spec = supervisor.Record.Spec;
-        var tapNames = supervisor.TapNames;
-        using var updates = new UpdateService(supervisor, options, loggers.CreateLogger<UpdateOrchestrator>());
-        await using var front = new QmpFront(supervisor, updates, _logger);
+        using var updates = new UpdateService(supervisor, settings.Update, new BinaryPolicy(settings.Security), loggers.CreateLogger<UpdateOrchestrator>());
+        await using var front = new QmpFront(supervisor, updates, new ClientPolicy(settings.Security), _logger);
         front.Listen(UnixSocket.Listen(directory.QmpSocket, 16, UnixFileMode.UserRead | UnixFileMode.UserWrite));
+        if (settings.Security.GroupId() is { } group)
+            directory.OpenQmpSocket(group);
         foreach (var socket in spec.ClientSockets.Where(s => s.Listen))
             front.Listen(Listener(supervisor, socket.Address));
-        using var signals = ForwardSignals(supervisor, updates);
+        using var signals = new EndingSignals();
+        signals.Set(() => EndAsync(supervisor, updates));
         if (spec.PidFile is { } pidFile)
             await File.WriteAllTextAsync(pidFile, $"{Environment.ProcessId}\n");
-        await using var guardian = options.Guardian ? Guardian.Start(directory, _logger) : null;
+        await using var guardian = settings.Update.Guardian ? Guardian.Start(directory, _logger) : null;
+        front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, new BinaryPolicy(settings.Security), _logger).RunAsync;
         ready();
+        return await ToTheEndAsync(supervisor, updates);
+    }
 
+    /// <summary>Goes on with a VM that another build of this program has served in our process, until the guest ends.</summary>
+    /// <param name="supervisor">The VM; disposed at the end.</param>
+    /// <param name="state">What was handed on.</param>
+    /// <param name="held">Says that we are its supervisor; stays the caller's.</param>
+    /// <param name="signals">Those that may have come meanwhile.</param>
+    /// <returns>As <see cref="ServeAsync"/>.</returns>
+    public async Task<int> ResumeAsync(VmSupervisor supervisor, SupervisorState state, SupervisorLock held, EndingSignals signals)
+    {
+        await using var owned = supervisor;
+        using var updates = new UpdateService(supervisor, settings.Update, new BinaryPolicy(settings.Security), loggers.CreateLogger<UpdateOrchestrator>());
+        await using var front = new QmpFront(supervisor, updates, new ClientPolicy(settings.Security), _logger);
+
+        // The former one, which would bring the former program back, stays until there is another.
+        await using var guardian = settings.Update.Guardian ? Guardian.Start(directory, _logger) : null;
+        front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, new BinaryPolicy(settings.Security), _logger).RunAsync;
+        var to = ProgramIdentity.Own with { Binary = state.To };
+        var unserved = Math.Round(TimeProvider.System.GetElapsedTime(state.PausedAt).TotalMilliseconds, 3);
+        var report = new ReexecReport(1, directory.Name, ReexecReport.Replaced, Environment.ProcessId, state.From, to, unserved, null);
+        foreach (var client in state.Clients)
+            front.Restore(client, () => Qmp.QmpReply.Success(JsonSerializer.SerializeToElement(report, ReportJson.Default.ReexecReport)));
+        supervisor.Current.Qmp.Start();
+        foreach (var listener in state.Listeners)
+            front.Listen(KeptDescriptors.TakeSocket(listener));
+        ProgramReplacement.Arrived();
+        SupervisorLog.Replaced(_logger, state.From.Version, state.From.Binary, to.Version, to.Binary, unserved);
+        if (state.Guardian is { } former)
+            await Guardian.DismissAsync(former);
+        signals.Set(() => EndAsync(supervisor, updates));
+        return await ToTheEndAsync(supervisor, updates);
+    }
+
+    private async Task<int> ToTheEndAsync(VmSupervisor supervisor, UpdateService updates)
+    {
+        var spec = supervisor.Record.Spec;
+        var tapNames = supervisor.TapNames;
+        using var systemd = SystemdNotification.FromEnvironment();
+        systemd?.Ready(StatusLine(supervisor));
+        updates.Progress += (phase, _) => systemd?.Status(phase is { } p ? $"{StatusLine(supervisor)}; update: {p.ToString().ToLowerInvariant()}" : StatusLine(supervisor));
         var status = await GuestEndAsync(supervisor, updates);
+        systemd?.Stopping();
         SupervisorLog.Ended(_logger, directory.Name, status.ToString());
         TapOpener.TakeDown(spec, tapNames);
         RemovePaths(spec);
         supervisor.RemoveDirectory();
         return status.Code ?? 128 + status.Signal ?? ExitStatusUnknown;
     }
+
+    private static string StatusLine(VmSupervisor supervisor) =>
+        supervisor.Record is var r ? $"QEMU {r.Version} (pid {r.Pid}){(r.LastUpdate is null ? "" : $", last update {r.LastOutcome}")}" : "";
 
     /// <summary>A VM that was adopted, or whose supervisor was lost, has the socket already; a VMM that is busy with us accepts nobody on it.</summary>
     private static Socket Listener(VmSupervisor supervisor, EndpointAddress address) =>
@@ -62,14 +112,15 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
         }
     }
 
-    private static SignalForwarder ForwardSignals(VmSupervisor supervisor, UpdateService updates) => new(async () =>
+    /// <summary>SIGTERM, SIGINT and SIGHUP end the VM, as they end QEMU.</summary>
+    private static async Task EndAsync(VmSupervisor supervisor, UpdateService updates)
     {
         // A guest in transit has two VMMs: wait until it has one again.
         updates.Cancel();
         await updates.WhenIdleAsync();
         if (!supervisor.Current.Exited.IsCompleted)
             supervisor.Current.PidFd.Signal(Signals.Terminate);
-    });
+    }
 
     private static void RemovePaths(VmSpec spec)
     {
@@ -79,22 +130,5 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
             File.Delete(path);
         if (spec.PidFile is { } pidFile)
             File.Delete(pidFile);
-    }
-
-    /// <summary>SIGTERM, SIGINT and SIGHUP end the VM, as they end QEMU.</summary>
-    private sealed class SignalForwarder : IDisposable
-    {
-        private readonly List<PosixSignalRegistration> _registrations;
-
-        public SignalForwarder(Func<Task> end) => _registrations =
-        [
-            .. new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP }.Select(signal => PosixSignalRegistration.Create(signal, context =>
-            {
-                context.Cancel = true;
-                _ = end();
-            })),
-        ];
-
-        public void Dispose() => _registrations.ForEach(r => r.Dispose());
     }
 }

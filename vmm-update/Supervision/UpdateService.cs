@@ -8,18 +8,28 @@ using Microsoft.Extensions.Logging;
 namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>What can be asked of a supervisor: one update at a time, checks and status at any time.</summary>
-internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions options, ILogger<UpdateOrchestrator> logger) : IDisposable
+internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions options, BinaryPolicy policy, ILogger<UpdateOrchestrator> logger) : IDisposable
 {
     private readonly SemaphoreSlim _one = new(1, 1);
     private readonly Lock _lock = new();
     private CancellationTokenSource? _running;
     private UpdatePhase? _phase;
+    private volatile bool _reserved;
 
     /// <summary>Raised when an update enters a phase, and with its report when it ends.</summary>
     public event Action<UpdatePhase?, UpdateReport?>? Progress;
 
     /// <summary>Whether the VMM's end is the update's doing and not the guest's.</summary>
-    public bool IsUpdating => _one.CurrentCount == 0;
+    public bool IsUpdating => _one.CurrentCount == 0 && !_reserved;
+
+    /// <summary>Keeps updates from beginning until disposed; null when one is under way.</summary>
+    public IDisposable? TryReserve()
+    {
+        if (!_one.Wait(0))
+            return null;
+        _reserved = true;
+        return new Reservation(this);
+    }
 
     /// <summary>Completes when no update is under way.</summary>
     public async Task WhenIdleAsync()
@@ -36,6 +46,7 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
         QemuBinary target;
         try
         {
+            supervisor.Verify(policy, path);
             target = await supervisor.FactsAsync(path, cancellationToken);
         }
         catch (UpdateException e)
@@ -68,8 +79,8 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
                 _running = running;
             if (request.Faults != FaultPlan.None)
                 SupervisorLog.FaultsArmed(logger, string.Join(", ", request.Faults.Armed));
-            var orchestrator = new UpdateOrchestrator(supervisor, options, logger, Enter);
-            var report = await orchestrator.RunAsync(request with { Engine = request.Engine ?? options.Engine }, running.Token);
+            var report = Forbidden(request)
+                ?? await new UpdateOrchestrator(supervisor, options, logger, Enter).RunAsync(request with { Engine = request.Engine ?? options.Engine }, running.Token);
             if (report.Outcome != UpdateOutcome.Planned)
                 Remember(report);
             SupervisorLog.UpdateEnded(logger, report.Outcome, report.From.Version, report.To.Version, report.Engine, report.PauseMs, report.Error?.Message);
@@ -182,6 +193,30 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
         }
     }
 
+    /// <summary>The refusal when the policy does not let the target be executed at all, else null.</summary>
+    private UpdateReport? Forbidden(UpdateRequest request)
+    {
+        try
+        {
+            supervisor.Verify(policy, request.To);
+            return null;
+        }
+        catch (UpdateException e)
+        {
+            var current = supervisor.Current;
+            return new UpdateReport
+            {
+                Vm = supervisor.Directory.Name,
+                Outcome = UpdateOutcome.Refused,
+                Started = DateTimeOffset.UtcNow,
+                From = new VmmEnd(current.Version.ToString(), current.Binary, current.Pid),
+                To = new VmmEnd("", request.To, 0),
+                Findings = [Finding.Fail(e.Code, request.To, e.Message, e.Fix)],
+                Error = new ReportError(e.Code, e.Message, e.Fix),
+            };
+        }
+    }
+
     private UpdateReport Busy(UpdateRequest request)
     {
         var current = supervisor.Current;
@@ -192,7 +227,18 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
             Started = DateTimeOffset.UtcNow,
             From = new VmmEnd(current.Version.ToString(), current.Binary, current.Pid),
             To = new VmmEnd("", request.To, 0),
-            Error = new ReportError(ReportError.Busy, "another update of this VM is under way", $"wait for it; see `cprsharp status {supervisor.Directory.Name}`"),
+            Error = _reserved
+                ? new ReportError(ReportError.Busy, "the supervisor is being replaced by another build", "try again")
+                : new ReportError(ReportError.Busy, "another update of this VM is under way", $"wait for it; see `cprsharp status {supervisor.Directory.Name}`"),
         };
+    }
+
+    private sealed class Reservation(UpdateService service) : IDisposable
+    {
+        public void Dispose()
+        {
+            service._reserved = false;
+            service._one.Release();
+        }
     }
 }

@@ -52,8 +52,9 @@ internal sealed partial class VmDirectory
 
     public bool Exists => Directory.Exists(Path);
 
-    /// <exception cref="UpdateException">The sockets' names would be longer than the kernel takes.</exception>
-    public void Create()
+    /// <param name="group">Who may come in beside the owner, to the VM's QMP socket.</param>
+    /// <exception cref="UpdateException">The sockets' names would be longer than the kernel takes, or the group cannot be given.</exception>
+    public void Create(uint? group = null)
     {
         if (System.Text.Encoding.UTF8.GetByteCount(MigrationSocket(999_999)) > LongestSocketPath)
         {
@@ -62,7 +63,29 @@ internal sealed partial class VmDirectory
         }
 
         Directory.CreateDirectory(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        File.SetUnixFileMode(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        const UnixFileMode owner = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        if (group is { } members)
+            Give(Path, members);
+        File.SetUnixFileMode(Path, group is null ? owner : owner | UnixFileMode.GroupRead | UnixFileMode.GroupExecute);
+    }
+
+    /// <summary>Gives the VM's QMP socket to a group.</summary>
+    public void OpenQmpSocket(uint group)
+    {
+        Give(QmpSocket, group);
+        File.SetUnixFileMode(QmpSocket, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+    }
+
+    private static void Give(string path, uint group)
+    {
+        try
+        {
+            Memfd.FileGroup.Set(path, group);
+        }
+        catch (IOException e)
+        {
+            throw new UpdateException("security-group", $"the setting Security:Group cannot be carried out: {e.Message}", "run the supervisor as root or as a member of the group", e);
+        }
     }
 
     /// <summary>Device state of a VMM whose program is replaced, for the next program. A file, because it has to outlive the supervisor.</summary>

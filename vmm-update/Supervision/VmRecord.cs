@@ -110,7 +110,7 @@ internal static class VmFiles
         {
             return null;
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or NotSupportedException) // the latter: of a kind that is not known
         {
             throw new UpdateException("state-damaged", $"{path} cannot be read: {e.Message}", "restore the file, or remove the VM's directory and adopt the VM by its QMP socket");
         }

@@ -6,9 +6,11 @@ using CprSharp.Qmp;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Consoles;
 using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Extensions.Logging;
@@ -21,6 +23,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly HeldDescriptors _held;
     private readonly ClientGate _gate;
     private readonly ConcurrentDictionary<string, QemuBinary> _facts = new(StringComparer.Ordinal);
+    private readonly VerifiedBinaries _verified = new();
     private readonly Lock _recordLock = new();
     private readonly Lock _saving = new();
     private TapStandIns? _standIns;
@@ -106,7 +109,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
                 WorkingDirectory = Environment.CurrentDirectory,
             };
             var supervisor = new VmSupervisor(directory, record, held, consoles, vmm);
-            supervisor._facts[Identity(facts.Path)] = facts;
+            supervisor._facts[$"{Identity(facts.Path)}|"] = facts;
             supervisor.SaveRecord();
             return supervisor;
         }
@@ -135,6 +138,18 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         return supervisor;
     }
 
+    /// <summary>Goes on with what the program before this one in our process has had.</summary>
+    public static VmSupervisor Restore(VmDirectory directory, SupervisorState state, ILogger logger)
+    {
+        var vmm = Vmm.Restore(state.Vmm, directory);
+        var consoles = ConsoleHub.Restore(state.Record.Spec, state.Consoles, vmm.Ended);
+        var supervisor = new VmSupervisor(directory, state.Record, Supervision.HeldDescriptors.Restore(state.Record.Spec, state.Held), consoles, vmm);
+        _ = consoles.ServeAsync(vmm, logger);
+        return supervisor;
+    }
+
+    public HeldState SaveHeld(KeptDescriptors kept) => _held.Save(Record.Spec, kept);
+
     public IReadOnlyList<string> TargetArguments(QemuBinary binary) => Record.Spec.RenderTarget(binary.ToFacts());
 
     public IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch) =>
@@ -157,6 +172,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
             // Not ours: whoever took the VM over may have another.
             Environment = engine.Environment ?? ProcessIdentity.EnvironmentOf(Current.Pid),
+            Executable = binary.Executable,
         };
         return VmmLauncher.Start(record.Adopted ? ProcessIdentity.Of(Current.Pid).Apply(start) : start, Directory);
     }
@@ -297,13 +313,18 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         UpdateHistory.Append(Directory, report);
     }
 
+    /// <summary>Before a binary is executed as a target.</summary>
+    /// <exception cref="UpdateException">The policy forbids it.</exception>
+    public void Verify(BinaryPolicy policy, string binary) => _verified.Verify(policy, binary);
+
     public async Task<QemuBinary> FactsAsync(string binary, CancellationToken cancellationToken)
     {
-        var identity = Identity(binary);
+        var executable = _verified.Executable(binary);
+        var identity = $"{Identity(binary)}|{executable}";
         if (_facts.TryGetValue(identity, out var known))
             return known;
 
-        var facts = await BinaryProbe.ProbeAsync(binary, _ => Record.Spec.MachineType, cancellationToken);
+        var facts = await BinaryProbe.ProbeAsync(binary, _ => Record.Spec.MachineType, cancellationToken, executable) with { Executable = executable };
         _facts[identity] = facts;
         return facts;
     }
@@ -314,6 +335,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         await Current.DisposeAsync();
         _standIns?.Dispose();
         _mark?.Dispose();
+        _verified.Dispose();
         _held.Dispose();
     }
 

@@ -31,6 +31,46 @@ public sealed class VmFilesTests : IDisposable
     }
 
     [Fact]
+    public void Everything_that_the_second_form_has_survives_too()
+    {
+        var spec = Record().Spec with
+        {
+            Descriptors =
+            [
+                new ConsoleDescriptor(203, "serial0", new TerminalAddress("/tmp/pty"), Wait: true, Telnet: true, Monitor: true),
+                new ConsoleDescriptor(204, "serial1", new TcpAddress("localhost", "5000", To: 5010, Ipv4: true)),
+                new TapDescriptor(205, 206, 207, "net0", new TapInterface("tap0", "/up", null, VnetHeader: true, MultiQueue: true)),
+                new TapDescriptor(208, 209, 210, "net1", new TapHelper(null, "br0")),
+                new TapDescriptor(211, 212, 213, "net2", new TapInherited()),
+                new ListenerDescriptor(214, "qmp", new UnixAddress("name", Abstract: true, Tight: false)),
+            ],
+            Findings = [new SpecFinding("tpm", FindingSeverity.Fail, "tpm0", "one VMM at a time", "none")],
+            AfterCommit = [new AfterCommitAction("human-monitor-command", "{}", "why")],
+            InheritedDescriptors = [5],
+            PidFile = "/run/pid",
+        };
+        var record = Record() with { Spec = spec, PreviousBinary = "/old", LastEngine = "transfer", LastOutcome = "updated", LastPauseMs = 7.25, LastUpdate = DateTimeOffset.UnixEpoch, Adopted = true, Detached = true };
+        Assert.Equal(2, record.Schema);
+        VmFiles.Write(_directory, record);
+        var read = VmFiles.ReadRecord(_directory)!;
+
+        Assert.Equal(record with { Spec = read.Spec }, read);
+        Assert.Equal(spec.Descriptors.AsEnumerable(), read.Spec.Descriptors);
+        Assert.Equal(spec.Findings.AsEnumerable(), read.Spec.Findings);
+        Assert.Equal(spec.AfterCommit.AsEnumerable(), read.Spec.AfterCommit);
+        Assert.Equal(spec.InheritedDescriptors.AsEnumerable(), read.Spec.InheritedDescriptors);
+        Assert.Equal(spec.PidFile, read.Spec.PidFile);
+    }
+
+    [Fact]
+    public void A_record_of_the_first_form_is_read()
+    {
+        VmFiles.Write(_directory, Record() with { Schema = 1 });
+
+        Assert.Equal(Record().Name, VmFiles.ReadRecord(_directory)!.Name);
+    }
+
+    [Fact]
     public void A_record_of_a_newer_form_is_refused()
     {
         VmFiles.Write(_directory, Record());

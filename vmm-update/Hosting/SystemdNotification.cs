@@ -1,0 +1,61 @@
+using System.Globalization;
+using System.Net.Sockets;
+using System.Text;
+
+namespace CprSharp.VmmUpdate.Hosting;
+
+/// <summary>Tells systemd how a supervisor fares, when it was started by a unit of <c>Type=notify</c> (sd_notify(3)).</summary>
+internal sealed class SystemdNotification : IDisposable
+{
+    private readonly Socket _socket = new(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified);
+    private readonly UnixDomainSocketEndPoint _manager;
+    private Timer? _watchdog;
+
+    private SystemdNotification(string address)
+    {
+        _socket.Blocking = false; // a manager that does not read must not hold up an update
+        _manager = new UnixDomainSocketEndPoint(address.StartsWith('@') ? "\0" + address[1..] : address);
+    }
+
+    /// <summary>Null when nobody wants to know.</summary>
+    public static SystemdNotification? FromEnvironment() =>
+        Environment.GetEnvironmentVariable("NOTIFY_SOCKET") is ['/' or '@', ..] address ? new SystemdNotification(address) : null;
+
+    /// <summary>The VM is served. From here on the watchdog, if the unit has one, is fed by the thread pool that does all the work.</summary>
+    public void Ready(string status)
+    {
+        Send($"READY=1\nSTATUS={status}\nMAINPID={Environment.ProcessId}");
+        if (WatchdogInterval() is { } interval)
+            _watchdog = new Timer(_ => Send("WATCHDOG=1"), null, TimeSpan.Zero, interval / 2);
+    }
+
+    public void Status(string status) => Send($"STATUS={status}");
+
+    public void Stopping() => Send("STOPPING=1");
+
+    public void Dispose()
+    {
+        _watchdog?.Dispose();
+        _socket.Dispose();
+    }
+
+    private static TimeSpan? WatchdogInterval() =>
+        Number("WATCHDOG_USEC") is { } microseconds and > 0 && (Number("WATCHDOG_PID") ?? Environment.ProcessId) == Environment.ProcessId
+            ? TimeSpan.FromMicroseconds(microseconds)
+            : null;
+
+    private static long? Number(string variable) =>
+        long.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;
+
+    private void Send(string message)
+    {
+        try
+        {
+            _socket.SendTo(Encoding.UTF8.GetBytes(message), SocketFlags.None, _manager);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // A VM does not depend on who watches it.
+        }
+    }
+}
