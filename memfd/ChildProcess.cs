@@ -36,6 +36,23 @@ public sealed class ChildProcess : IAsyncDisposable
     public static ChildProcess Start(ChildProcessStart s)
     {
         ArgumentNullException.ThrowIfNull(s);
+        return s.EndsWithParent ? ParentThread.Start(() => StartHere(ParentThread.EndingWithUs(s))) : StartHere(s);
+    }
+
+    /// <summary>Sends a signal.</summary>
+    /// <param name="signal">A signal number (signal(7)).</param>
+    /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>
+    public void Signal(int signal) => PidFd.Signal(signal);
+
+    /// <summary>Closes <see cref="PidFd"/>. Does not end the child: it runs on, and is reaped when it exits.</summary>
+    public ValueTask DisposeAsync()
+    {
+        PidFd.Dispose();
+        return ValueTask.CompletedTask;
+    }
+
+    private static ChildProcess StartHere(ChildProcessStart s)
+    {
         var pid = Spawner.Spawn(s);
         PidFd? pidFd = null;
         try
@@ -51,18 +68,6 @@ public sealed class ChildProcess : IAsyncDisposable
             _ = LibC.waitid(LibC.P_PID, pid, out _, LibC.WEXITED);
             throw;
         }
-    }
-
-    /// <summary>Sends a signal.</summary>
-    /// <param name="signal">A signal number (signal(7)).</param>
-    /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>
-    public void Signal(int signal) => PidFd.Signal(signal);
-
-    /// <summary>Closes <see cref="PidFd"/>. Does not end the child: it runs on, and is reaped when it exits.</summary>
-    public ValueTask DisposeAsync()
-    {
-        PidFd.Dispose();
-        return ValueTask.CompletedTask;
     }
 
     private static async Task<ExitStatus> ReapAsync(PidFd reaper)

@@ -1,3 +1,4 @@
 using CprSharp.VmmUpdate.Cli;
+using CprSharp.VmmUpdate.Libvirt;
 
-return await CommandTree.RunAsync(args);
+return args is [Emulator.Command, .. var emulated] ? await Emulator.RunAsync(emulated) : await CommandTree.RunAsync(args);

@@ -32,6 +32,8 @@ internal static class Settings
         var services = new ServiceCollection();
         services.AddSingleton<IConfiguration>(configuration);
         services.AddSingleton<IValidateOptions<UpdateOptions>, UpdateOptionsValidator>();
+        services.AddSingleton<IValidateOptions<LibvirtOptions>, LibvirtOptionsValidator>();
+        services.AddOptions<LibvirtOptions>().Bind(configuration.GetSection(LibvirtOptions.Section));
         services.AddOptions<UpdateOptions>().Bind(configuration.GetSection(UpdateOptions.Section));
         services.AddLogging(logging => logging
             .AddConfiguration(configuration.GetSection("Logging"))
@@ -46,6 +48,7 @@ internal static class Settings
         try
         {
             _ = provider.GetRequiredService<IOptions<UpdateOptions>>().Value;
+            _ = provider.GetRequiredService<IOptions<LibvirtOptions>>().Value;
             return provider;
         }
         catch (Exception e) when (e is OptionsValidationException or InvalidOperationException)
@@ -61,3 +64,7 @@ internal static class Settings
 /// <summary>Checks <see cref="UpdateOptions"/> by its annotations.</summary>
 [OptionsValidator]
 internal sealed partial class UpdateOptionsValidator : IValidateOptions<UpdateOptions>;
+
+/// <summary>Checks <see cref="LibvirtOptions"/> by its annotations.</summary>
+[OptionsValidator]
+internal sealed partial class LibvirtOptionsValidator : IValidateOptions<LibvirtOptions>;

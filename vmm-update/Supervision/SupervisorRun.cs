@@ -27,12 +27,12 @@ internal sealed class SupervisorRun(VmDirectory directory, UpdateOptions options
         using var updates = new UpdateService(supervisor, options, loggers.CreateLogger<UpdateOrchestrator>());
         await using var front = new QmpFront(supervisor, updates, _logger);
         front.Listen(UnixSocket.Listen(directory.QmpSocket, 16, UnixFileMode.UserRead | UnixFileMode.UserWrite));
-        foreach (var socket in spec.ClientSockets.Where(s => s.Listen))
+        foreach (var socket in spec.ClientSockets.Where(s => s.Listen && (supervisor.StartedHere || s.Address is not DescriptorAddress)))
             front.Listen(Listener(supervisor, socket.Address));
         using var signals = ForwardSignals(supervisor, updates);
         if (spec.PidFile is { } pidFile)
             await File.WriteAllTextAsync(pidFile, $"{Environment.ProcessId}\n");
-        await using var guardian = options.Guardian ? Guardian.Start(directory, _logger) : null;
+        await using var guardian = options.Guardian && !supervisor.Record.EndsWithSupervisor ? Guardian.Start(directory, _logger) : null;
         ready();
 
         var status = await GuestEndAsync(supervisor, updates);

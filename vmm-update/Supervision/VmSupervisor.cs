@@ -40,6 +40,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public VmDirectory Directory { get; }
 
+    /// <summary>Whether this process started the VM, and so has what its caller passed.</summary>
+    public bool StartedHere { get; private init; }
+
     public bool IsAdopted => Record.Adopted;
 
     public Vmm Current { get; private set; }
@@ -69,9 +72,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         [.. Record.Spec.Findings.Select(f => new Finding(f.Id, (Severity)f.Severity, f.Object, f.Evidence, f.Fix))];
 
     /// <summary>Starts a VM: makes its memory and listeners, then its first VMM.</summary>
-    public static async Task<VmSupervisor> StartAsync(
-        VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<VmSupervisor> StartAsync(VmDirectory directory, QemuBinary facts, VmLife life, ILogger logger, CancellationToken cancellationToken)
     {
+        var spec = life.Spec;
         var held = Supervision.HeldDescriptors.Create(spec, directory, facts.Path);
         ConsoleHub? consoles = null;
         Vmm? vmm = null;
@@ -85,7 +88,12 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
             if (consoles.AwaitsClients)
                 SupervisorLog.AwaitsClients(logger, string.Join(", ", consoles.Names.Values));
             await consoles.ClientsAsync(cancellationToken);
-            var start = new VmmStart(1, facts.Path, waits ? [.. arguments, "-S"] : arguments, held.All) { Detached = detached, LogToFile = detached };
+            var start = new VmmStart(1, facts.Path, waits ? [.. arguments, "-S"] : arguments, [.. held.All, .. life.PassedOn(held.All)])
+            {
+                Detached = life.Detached,
+                LogToFile = life.Detached,
+                EndsWithUs = life.EndsWithSupervisor,
+            };
             vmm = VmmLauncher.Start(start, directory);
             await vmm.ConnectAsync(cancellationToken);
             await consoles.ServeAsync(vmm, logger);
@@ -102,10 +110,11 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
                 StartTicks = ProcFs.StartTimeTicks(vmm.Pid),
                 QmpPath = vmm.QmpPath,
                 SupervisorPid = Environment.ProcessId,
-                Detached = detached,
+                Detached = life.Detached,
+                EndsWithSupervisor = life.EndsWithSupervisor,
                 WorkingDirectory = Environment.CurrentDirectory,
             };
-            var supervisor = new VmSupervisor(directory, record, held, consoles, vmm);
+            var supervisor = new VmSupervisor(directory, record, held, consoles, vmm) { StartedHere = true };
             supervisor._facts[Identity(facts.Path)] = facts;
             supervisor.SaveRecord();
             return supervisor;
@@ -153,6 +162,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         var start = new VmmStart(generation, binary.Path, arguments, descriptors)
         {
             Detached = record.Detached,
+            EndsWithUs = record.EndsWithSupervisor,
             WorkingDirectory = record.WorkingDirectory,
 
             // Not ours: whoever took the VM over may have another.
