@@ -15,12 +15,15 @@ internal static class ProcessMatcher
         Try("limits", () => MatchLimits(old.Pid, fresh.Pid));
         Try("scheduling", () => MatchThread(old.Pid, fresh.Pid));
 
-        var oldCpus = await VcpuThreadsAsync(old, cancellationToken);
-        var newCpus = await VcpuThreadsAsync(fresh, cancellationToken);
-        foreach (var (index, thread) in newCpus)
+        var before = await NamedThreadsAsync(old, cancellationToken);
+        foreach (var (name, thread) in await NamedThreadsAsync(fresh, cancellationToken))
         {
-            if (oldCpus.TryGetValue(index, out var before))
-                Try($"vcpu-{index}", () => MatchThread(before, thread));
+            if (!before.TryGetValue(name, out var counterpart))
+                continue;
+
+            // Its cgroup first: that says on which CPUs it may run at all.
+            Try(name, () => MatchThreadCgroups(counterpart, thread));
+            Try(name, () => MatchThread(counterpart, thread));
         }
 
         return findings;
@@ -38,7 +41,13 @@ internal static class ProcessMatcher
         }
     }
 
-    private static void MatchCgroup(int old, int fresh)
+    private static void MatchCgroup(int old, int fresh) => MatchCgroup(old, fresh, static _ => "cgroup.procs");
+
+    /// <summary>libvirt puts each vCPU and I/O thread into a cgroup of its own: v1 takes a thread in <c>tasks</c>, v2 in <c>cgroup.threads</c>.</summary>
+    private static void MatchThreadCgroups(int old, int fresh) =>
+        MatchCgroup(old, fresh, static hierarchy => hierarchy == 0 ? "cgroup.threads" : "tasks");
+
+    private static void MatchCgroup(int old, int fresh, Func<int, string> file)
     {
         var now = ProcFs.Cgroups(fresh).ToDictionary(c => c.Hierarchy, c => c.Path);
         foreach (var before in ProcFs.Cgroups(old))
@@ -46,7 +55,7 @@ internal static class ProcessMatcher
             if (now.TryGetValue(before.Hierarchy, out var path) && path == before.Path)
                 continue;
             var root = before.Hierarchy == 0 ? UnifiedRoot : Path.Combine("/sys/fs/cgroup", before.Controllers);
-            File.WriteAllText(Path.Join(root, before.Path, "cgroup.procs"), Text(fresh));
+            File.WriteAllText(Path.Join(root, before.Path, file(before.Hierarchy)), Text(fresh));
         }
     }
 
@@ -80,6 +89,15 @@ internal static class ProcessMatcher
         var attributes = Scheduling.GetAttributes(old);
         if (Scheduling.GetAttributes(fresh) != attributes)
             Scheduling.SetAttributes(fresh, attributes);
+    }
+
+    /// <summary>The threads that an operator can address, by what both VMMs call them.</summary>
+    private static async Task<Dictionary<string, int>> NamedThreadsAsync(Vmm vmm, CancellationToken cancellationToken)
+    {
+        var threads = (await VcpuThreadsAsync(vmm, cancellationToken)).ToDictionary(c => $"vcpu-{Text(c.Key)}", c => c.Value, StringComparer.Ordinal);
+        foreach (var thread in (await vmm.ExecuteAsync("query-iothreads", cancellationToken)).EnumerateArray())
+            threads[$"iothread {thread.GetProperty("id").GetString()}"] = thread.GetProperty("thread-id").GetInt32();
+        return threads;
     }
 
     internal static async Task<Dictionary<int, int>> VcpuThreadsAsync(Vmm vmm, CancellationToken cancellationToken) =>

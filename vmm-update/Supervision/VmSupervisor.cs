@@ -174,6 +174,25 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken) =>
         ProcessMatcher.MatchAsync(Current, fresh, cancellationToken);
 
+    public async Task<IReadOnlyList<Finding>> RepeatSettingsAsync(Vmm fresh, CancellationToken cancellationToken)
+    {
+        var findings = new List<Finding>();
+        foreach (var setting in Record.Spec.Settings)
+        {
+            try
+            {
+                await fresh.ExecuteAsync(setting.Command, JsonNode.Parse(setting.Arguments)!.AsObject(), cancellationToken);
+            }
+            catch (QmpException e)
+            {
+                findings.Add(Finding.Warn(
+                    "setting-lost", setting.Subject, $"{setting.What} ({setting.Command}) cannot be set in the new VMM: {e.Description}", "set it again after the update"));
+            }
+        }
+
+        return findings;
+    }
+
     public async Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken)
     {
         var changes = await _gate.HoldChangesAsync(cancellationToken);

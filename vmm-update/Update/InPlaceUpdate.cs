@@ -317,6 +317,7 @@ internal sealed partial class InPlaceUpdate(
         File.Delete(StateFile);
         await dead.DisposeAsync();
         await engine.RestoreAsync(revived, cancellationToken);
+        findings.AddRange(await host.RepeatSettingsAsync(revived, cancellationToken));
         findings.AddRange(await host.AfterCommitAsync(revived, cancellationToken));
         return report with { Outcome = UpdateOutcome.RolledBack, From = report.From with { Pid = revived.Pid } };
     }
@@ -333,6 +334,7 @@ internal sealed partial class InPlaceUpdate(
             host.Directory.PassOn(_old.Generation, Generation);
         });
         await NoteAsync("migration-settings", token => engine.RestoreAsync(_fresh!, token));
+        await NoteAsync("settings", async token => findings.AddRange(await host.RepeatSettingsAsync(_fresh!, token)));
         await NoteAsync("after-commit", async token => findings.AddRange(await host.AfterCommitAsync(_fresh!, token)));
         await NoteAsync("retire", token => faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
         await NoteAsync("record", _ =>
