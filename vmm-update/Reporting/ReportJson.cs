@@ -19,6 +19,7 @@ internal sealed class CamelCaseEnum<T>() : JsonStringEnumConverter<T>(JsonNaming
 [JsonSerializable(typeof(HistoryDocument))]
 [JsonSerializable(typeof(FaultPointsDocument))]
 [JsonSerializable(typeof(FleetReport))]
+[JsonSerializable(typeof(DomainReport))]
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(System.Text.Json.Nodes.JsonObject))]
 internal sealed partial class ReportJson : JsonSerializerContext
