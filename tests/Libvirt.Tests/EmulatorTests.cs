@@ -115,7 +115,7 @@ public sealed class EmulatorTests(LibvirtHost host)
         host.Configure();
         await using var domain = await Domain.DefineAsync(host, "inpause");
         await domain.StartAsync();
-        using var update = host.Start("env", "CPRSHARP_FAULT=commit-begin:kill", "cprsharp", "update", "inpause", "--to", Components.Qemu111);
+        using var update = host.Start("env", "CPRSHARP_FAULT=commit.begin:kill", "cprsharp", "update", "inpause", "--to", Components.Qemu111);
         await ExpectEndAsync(domain, "crashed");
         Assert.NotEqual(0, (await update.ResultAsync()).ExitCode);
 

@@ -66,11 +66,11 @@ public sealed class UpdateTests(LibvirtHost host)
         host.Configure();
         await using var domain = await Domain.DefineAsync(host, "restart");
         await domain.StartAsync();
-        using var update = host.Start("env", "CPRSHARP_FAULT=prepare-ready:hang", "cprsharp", "update", "restart", "--to", Components.Qemu111);
+        using var update = host.Start("env", "CPRSHARP_FAULT=prepare.ready:hang", "cprsharp", "update", "restart", "--to", Components.Qemu111);
         await Deadlines.EventuallyAsync(async () => (await host.ProcessesAsync("guest=restart")).Length == 3 ? null : "no second QEMU");
         await host.RestartLibvirtdAsync();
         Assert.Equal("running", await domain.StateAsync());
-        update.Signal(2); // the one way out of a hang: nothing was touched yet
+        await domain.QmpAsync("""{"execute":"__org.cprsharp_cancel"}"""); // the one way out of a hang: nothing was touched yet
         Assert.Equal(1, (await update.ResultAsync()).ExitCode);
         await domain.UpdateAsync(Components.Qemu111);
         Assert.Equal("running", await domain.StateAsync());

@@ -41,6 +41,7 @@ internal sealed class CliContext(string stateDirectory, Func<IEnumerable<string>
         var arguments = new JsonObject();
         if (to is not null)
             arguments["to"] = ResolveBinary(to);
+        await Lender.LendAsync(vm, cancellationToken);
         var report = await vm.AskAsync(QmpNames.Check, arguments, ReportJson.Default.CheckReport, cancellationToken);
         Print(report, ReportJson.Printed.CheckReport, Terminal.Check);
         return report.Verdict == Verdict.Blocked ? ExitCodes.Refused : ExitCodes.Done;
@@ -126,6 +127,7 @@ internal sealed class CliContext(string stateDirectory, Func<IEnumerable<string>
         await using var vm = await VmConnection.OpenAsync(directory, cancellationToken);
         if (Environment.GetEnvironmentVariable("CPRSHARP_FAULT") is { Length: > 0 } fault)
             arguments["fault"] = fault;
+        await Lender.LendAsync(vm, cancellationToken);
         using var phases = vm.SubscribeProgress();
         var shown = ShowAsync(phases, progress);
         await using var interrupted = cancellationToken.Register(() => _ = CancelAsync(directory, progress));

@@ -60,6 +60,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public ConsoleHub Consoles { get; }
 
+    /// <summary>What was lent for the next update or check.</summary>
+    public Loans Loans { get; } = new();
+
     /// <summary>Raised after the guest has moved to another VMM.</summary>
     public event Action<Vmm>? Switched;
 
@@ -147,7 +150,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public IReadOnlyList<string> TargetArguments(QemuBinary binary) => Record.Spec.RenderTarget(binary.ToFacts());
 
     public IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch) =>
-        [.. Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All, .. TapStandIns.Create(_held.Taps).Descriptors];
+        [.. Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All, .. TapStandIns.Create(_held.Taps, Loans).Descriptors];
 
     public IReadOnlyList<string> InPlaceCommand(QemuBinary binary) =>
         [binary.Path, .. TargetArguments(binary), "-S", "-incoming", "defer", .. VmmLauncher.MonitorArguments];
@@ -157,7 +160,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         var record = Record;
         string[] arguments = [.. TargetArguments(binary), "-S", .. engine.Arguments];
         _standIns?.Dispose();
-        _standIns = TapStandIns.Create(_held.Taps);
+        _standIns = TapStandIns.Create(_held.Taps, Loans);
         InheritedDescriptor[] descriptors = [.. _held.Prepared, .. _standIns.Descriptors, .. engine.Descriptors];
         var start = new VmmStart(generation, binary.Path, arguments, descriptors)
         {
@@ -172,7 +175,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     }
 
     public Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken) =>
-        ProcessMatcher.MatchAsync(Current, fresh, cancellationToken);
+        ProcessMatcher.MatchAsync(Current, fresh, Loans, cancellationToken);
 
     public async Task<IReadOnlyList<Finding>> RepeatSettingsAsync(Vmm fresh, CancellationToken cancellationToken)
     {
@@ -340,6 +343,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         await Consoles.DisposeAsync();
         await Current.DisposeAsync();
         _standIns?.Dispose();
+        Loans.Dispose();
         _mark?.Dispose();
         _held.Dispose();
     }

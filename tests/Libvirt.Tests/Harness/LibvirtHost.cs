@@ -35,6 +35,7 @@ public sealed class LibvirtHost : IAsyncLifetime
         Directory.CreateDirectory(Path.GetDirectoryName(SettingsFile)!);
         using (var install = new RunningProgram(Components.Install, [Path.Combine(_root, "prefix"), Path.Combine(_root, "etc")], NoEnvironment, null))
             (await install.ResultAsync()).Expect(0);
+        System.IO.File.Copy(Path.Combine(_root, "etc", "libvirt", "hooks", "qemu.d", "cprsharp"), File("hook"));
         var start = new ProcessStartInfo(Components.LibvirtHost) { RedirectStandardInput = true, RedirectStandardError = true };
         foreach (var argument in (string[])[Components.LibvirtRoot, Path.Combine(_root, "prefix"), Shared])
             start.ArgumentList.Add(argument);
