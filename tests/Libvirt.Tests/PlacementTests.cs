@@ -59,7 +59,7 @@ public sealed class PlacementTests(LibvirtHost host)
             await host.RunAsync("sh", "-c", "ip link add br0 type bridge && ip addr add 10.77.0.1/24 dev br0 && ip link set br0 up");
             await using var domain = await Domain.DefineAsync(host, "bridged", new DomainOptions { Devices = "<interface type='bridge'><source bridge='br0'/><model type='virtio'/></interface>" });
             await domain.StartAsync();
-            await host.RunAsync("sh", "-c", $"echo 'net 10.77.0.2/24' >{await domain.VirshAsync("ttyconsole")}");
+            await host.RunAsync("sh", "-c", $"(echo 'net 10.77.0.2/24'; sleep 3) >{await domain.VirshAsync("ttyconsole")}");
             await Deadlines.EventuallyAsync(() => domain.Log.Text().Contains("CPRSHARP net eth0", StringComparison.Ordinal) ? null : "the guest has no network", Deadlines.Guest);
 
             // One connection, over both updates.
