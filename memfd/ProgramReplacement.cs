@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime.InteropServices;
 using CprSharp.Memfd.Interop;
 
 namespace CprSharp.Memfd;

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using CprSharp.LibvirtTests.Harness;
 using CprSharp.SystemTests.Harness;
 
@@ -24,7 +23,7 @@ public sealed class UpdateTests(LibvirtHost host)
             await domain.Log.GoesOnAsync();
             Assert.Equal("running", await domain.StateAsync());
             var told = (await events.ProveAsync())[before..];
-            Assert.Empty(told.Where(l => !l.Contains("custom-monitor", StringComparison.Ordinal)));
+            Assert.DoesNotContain(told, l => !l.Contains("custom-monitor", StringComparison.Ordinal));
         }
 
         Assert.Equal(id, await host.VirshAsync("domid", "web1"));
@@ -94,6 +93,25 @@ public sealed class UpdateTests(LibvirtHost host)
         Assert.Equal(0, domain.Log.Reports()[^1].MemoryErrors);
         Assert.Equal("10.0.13", (await domain.VmmAsync()).Version);
         await domain.UpdateAsync(Components.Qemu111);
+    }
+
+    [Fact]
+    public async Task A_domain_goes_to_another_host_after_an_update_and_is_updated_there()
+    {
+        host.Configure();
+        await using var other = await host.StartOtherAsync("two");
+        await using var domain = await Domain.DefineAsync(host, "moved");
+        await domain.StartAsync();
+        await domain.UpdateAsync(Components.Qemu111);
+        await domain.UpdateAsync(LibvirtHost.OwnQemu);
+        await domain.VirshAsync("migrate", "--live", "--desturi", other.ConnectUri, "--migrateuri", $"unix://{host.File("two")}/migration");
+        Assert.Equal("shut off", await domain.StateAsync());
+        Assert.Equal("running", await other.VirshAsync("domstate", "moved"));
+        await domain.Log.GoesOnAsync();
+        (await other.TryAsync("cprsharp", "update", "moved", "--to", Components.Qemu111)).Expect(0);
+        await domain.Log.GoesOnAsync();
+        Assert.Equal(0, domain.Log.Reports()[^1].MemoryErrors);
+        await other.VirshAsync("destroy", "moved");
     }
 
     [Fact]

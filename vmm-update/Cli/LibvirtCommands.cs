@@ -46,11 +46,12 @@ internal static class LibvirtCommands
             "libvirt-holds-monitor",
             $"domain '{domain}' ({state}) runs on QEMU itself and cannot be adopted as it runs: libvirt holds its only QMP monitor, and takes the end of the QEMU that it started for the end of the domain",
             $"""
-            save and restore it once under the supervisor; the guest goes on, and stands still for as long as that takes:
+            save it, and restore it under a supervisor; the guest goes on, and stands still for as long as that takes:
                 cprsharp libvirt check --xml {domain} >{domain}.xml
+                virsh define {domain}.xml
                 virsh save {domain} {domain}.save --xml {domain}.xml
                 virsh restore {domain}.save
-            or shut it down, virsh define {domain}.xml, and start it
+              or leave out the last two, and it is under one when it is started next
             """));
         return ExitCodes.Refused;
     }

@@ -3,7 +3,6 @@ using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
-using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Win32.SafeHandles;
 
 namespace CprSharp.VmmUpdate.Cli;

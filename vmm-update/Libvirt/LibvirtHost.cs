@@ -46,7 +46,7 @@ internal static class LibvirtHost
 
     private static async Task<string> VirshAsync(string[] arguments, CancellationToken cancellationToken)
     {
-        var start = new ProcessStartInfo("virsh") { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        var start = new ProcessStartInfo("virsh") { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
         foreach (var argument in (string[])["--connect", "qemu:///system", .. arguments])
             start.ArgumentList.Add(argument);
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);

@@ -38,7 +38,7 @@ internal sealed class EventWatch : IDisposable
             await _domain.VirshAsync("suspend");
             await _domain.VirshAsync("resume");
             await Task.Delay(100);
-            return Seen().Skip(before.Length).Count(l => l.Contains("Resumed", StringComparison.Ordinal)) > 0 ? null : $"virsh event tells nothing: {File.ReadAllText(_file)}";
+            return Seen().Skip(before.Length).Any(l => l.Contains("Resumed", StringComparison.Ordinal)) ? null : $"virsh event tells nothing: {File.ReadAllText(_file)}";
         });
         return before;
     }

@@ -18,9 +18,18 @@ public sealed class LibvirtHost : IAsyncLifetime
 
     private static readonly Dictionary<string, string?> NoEnvironment = [];
 
-    private readonly string _root = Path.Combine(Path.GetTempPath(), $"cprlv-{Guid.NewGuid():N}"[..14]);
+    private readonly string _root;
+    private readonly string _name;
     private Process? _process;
     private string _first = "";
+
+    public LibvirtHost()
+    {
+        _root = Path.Combine(Path.GetTempPath(), $"cprlv-{Guid.NewGuid():N}"[..14]);
+        _name = "one";
+    }
+
+    private LibvirtHost(LibvirtHost other, string name) => (_root, _name) = (other._root, name);
 
     /// <summary>Both sides see it under this name.</summary>
     public string Shared => Path.Combine(_root, "shared");
@@ -30,23 +39,39 @@ public sealed class LibvirtHost : IAsyncLifetime
 
     public string File(string name) => Path.Combine(Shared, name);
 
+    /// <summary>Where a libvirt client that shares <see cref="Shared"/> connects.</summary>
+    public string ConnectUri => $"qemu+unix:///system?socket={File(_name)}/libvirt-sock";
+
+    /// <summary>Starts another host beside this one.</summary>
+    internal async Task<LibvirtHost> StartOtherAsync(string name)
+    {
+        var other = new LibvirtHost(this, name);
+        await other.StartAsync();
+        return other;
+    }
+
     public async ValueTask InitializeAsync()
     {
         Directory.CreateDirectory(Path.GetDirectoryName(SettingsFile)!);
         using (var install = new RunningProgram(Components.Install, [Path.Combine(_root, "prefix"), Path.Combine(_root, "etc")], NoEnvironment, null))
             (await install.ResultAsync()).Expect(0);
         System.IO.File.Copy(Path.Combine(_root, "etc", "libvirt", "hooks", "qemu.d", "cprsharp"), File("hook"));
+        await StartAsync();
+    }
+
+    private async Task StartAsync()
+    {
         var start = new ProcessStartInfo(Components.LibvirtHost) { RedirectStandardInput = true, RedirectStandardError = true };
-        foreach (var argument in (string[])[Components.LibvirtRoot, Path.Combine(_root, "prefix"), Shared])
+        foreach (var argument in (string[])[Components.LibvirtRoot, Path.Combine(_root, "prefix"), Shared, _name])
             start.ArgumentList.Add(argument);
         _process = Process.Start(start)!;
         var errors = new StringBuilder();
         _process.ErrorDataReceived += (_, e) => errors.AppendLine(e.Data);
         _process.BeginErrorReadLine();
         await Deadlines.EventuallyAsync(
-            () => System.IO.File.Exists(File("pid")) ? null : $"the host with libvirt does not come up{(_process.HasExited ? $" (exit code {_process.ExitCode})" : "")}: {errors}",
+            () => System.IO.File.Exists(File($"{_name}.pid")) ? null : $"the host with libvirt does not come up{(_process.HasExited ? $" (exit code {_process.ExitCode})" : "")}: {errors}",
             Deadlines.Program);
-        _first = (await System.IO.File.ReadAllTextAsync(File("pid"))).Trim();
+        _first = (await System.IO.File.ReadAllTextAsync(File($"{_name}.pid"))).Trim();
         await RunAsync("ln", "-s", Path.GetDirectoryName(SettingsFile)!, "/etc/cprsharp");
     }
 
@@ -60,7 +85,8 @@ public sealed class LibvirtHost : IAsyncLifetime
             _process.Dispose();
         }
 
-        Directory.Delete(_root, recursive: true);
+        if (_name == "one")
+            Directory.Delete(_root, recursive: true);
     }
 
     /// <summary>Starts a program on the host.</summary>
