@@ -49,8 +49,8 @@ bench: deps ## measures CprSharp against QEMU driven bare; ROUNDS=N
 publish: ## artifacts/cprsharp: one file, needs no .NET
 	@.ci/publish
 
-install: ## artifacts/cprsharp and its documentation to DESTDIR/PREFIX
-	@.ci/install "$(DESTDIR)$(PREFIX)"
+install: ## artifacts/cprsharp and its documentation to DESTDIR/PREFIX, the hook for libvirt to DESTDIR/etc
+	@.ci/install "$(DESTDIR)$(PREFIX)" "$(DESTDIR)/etc"
 
 clean: ## what was built here; the components stay ('integration-vm/components clean')
 	@dotnet clean -c $(CONFIGURATION) --nologo -v quiet

@@ -36,21 +36,19 @@ public sealed class ChildProcess : IAsyncDisposable
     public static ChildProcess Start(ChildProcessStart s)
     {
         ArgumentNullException.ThrowIfNull(s);
-        var pid = Spawner.Spawn(s);
-        PidFd? pidFd = null;
-        try
-        {
-            // Until somebody waits for it the number stays the child's, even when it has exited already.
-            pidFd = PidFd.Open(pid);
-            return new ChildProcess(pidFd, pidFd.Duplicate());
-        }
-        catch
-        {
-            pidFd?.Dispose();
-            _ = LibC.kill(pid, LibC.SIGKILL);
-            _ = LibC.waitid(LibC.P_PID, pid, out _, LibC.WEXITED);
-            throw;
-        }
+        return s.EndsWithParent ? ParentThread.Start(() => StartHere(ParentThread.EndingWithUs(s))) : StartHere(s);
+    }
+
+    /// <summary>Sends a signal.</summary>
+    /// <param name="signal">A signal number (signal(7)).</param>
+    /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>
+    public void Signal(int signal) => PidFd.Signal(signal);
+
+    /// <summary>Closes <see cref="PidFd"/>. Does not end the child: it runs on, and is reaped when it exits.</summary>
+    public ValueTask DisposeAsync()
+    {
+        PidFd.Dispose();
+        return ValueTask.CompletedTask;
     }
 
     /// <summary>A child that the program before this one in our process has started: over an exec it stays ours to wait for.</summary>
@@ -60,11 +58,6 @@ public sealed class ChildProcess : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(child);
         return new ChildProcess(child, child.Duplicate());
     }
-
-    /// <summary>Sends a signal.</summary>
-    /// <param name="signal">A signal number (signal(7)).</param>
-    /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>
-    public void Signal(int signal) => PidFd.Signal(signal);
 
     /// <summary>Stops the child (SIGSTOP) and waits until none of its threads runs any more.</summary>
     /// <returns>Whether it stands; false when it has ended. <see cref="Resume"/> lets it go on.</returns>
@@ -101,11 +94,23 @@ public sealed class ChildProcess : IAsyncDisposable
     /// <exception cref="SyscallException">pidfd_send_signal: ESRCH when the child has been reaped.</exception>
     public void Resume() => Signal(LibC.SIGCONT);
 
-    /// <summary>Closes <see cref="PidFd"/>. Does not end the child: it runs on, and is reaped when it exits.</summary>
-    public ValueTask DisposeAsync()
+    private static ChildProcess StartHere(ChildProcessStart s)
     {
-        PidFd.Dispose();
-        return ValueTask.CompletedTask;
+        var pid = Spawner.Spawn(s);
+        PidFd? pidFd = null;
+        try
+        {
+            // Until somebody waits for it the number stays the child's, even when it has exited already.
+            pidFd = PidFd.Open(pid);
+            return new ChildProcess(pidFd, pidFd.Duplicate());
+        }
+        catch
+        {
+            pidFd?.Dispose();
+            _ = LibC.kill(pid, LibC.SIGKILL);
+            _ = LibC.waitid(LibC.P_PID, pid, out _, LibC.WEXITED);
+            throw;
+        }
     }
 
     private static async Task<ExitStatus> ReapAsync(PidFd reaper)

@@ -40,6 +40,12 @@ public sealed record ChildProcessStart
     /// <summary>Makes the child the leader of a new process group, so that a terminal's Ctrl-C does not reach it.</summary>
     public bool NewProcessGroup { get; init; }
 
+    /// <summary>
+    /// The kernel kills the child when this process ends, however it ends (PR_SET_PDEATHSIG(2const)). It is started by util-linux's setpriv,
+    /// which becomes the program. The kernel takes the thread that starts a child for its parent, so it gets one of its own, which waits.
+    /// </summary>
+    public bool EndsWithParent { get; init; }
+
     /// <summary>Makes the child the leader of a new session (setsid(2)), without a terminal; includes a new process group.</summary>
     public bool NewSession { get; init; }
 }

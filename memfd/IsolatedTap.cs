@@ -23,6 +23,21 @@ public sealed class IsolatedTap : IDisposable
     /// <summary>The queues' descriptors, owned by this object.</summary>
     public IReadOnlyList<SafeFileHandle> Queues => _queues;
 
+    /// <summary>The socket by which it is woken, owned by this object.</summary>
+    public SafeFileHandle Packets => _packets;
+
+    /// <summary>The device's number in its network namespace.</summary>
+    public int Index => _address.sll_ifindex;
+
+    /// <summary>One that another process has made and sent the descriptors of, which it owns.</summary>
+    /// <exception cref="SyscallException">TUNGETIFF: not queues of a tap device; they are still the caller's.</exception>
+    public static IsolatedTap FromDescriptors(IReadOnlyList<SafeFileHandle> queues, SafeFileHandle packets, int index)
+    {
+        foreach (var queue in queues)
+            _ = TapDevice.FlagsOf(queue);
+        return new IsolatedTap([.. queues], packets, index);
+    }
+
     /// <summary>Makes one.</summary>
     /// <param name="queues">How many queues.</param>
     /// <param name="flags">Their kind.</param>

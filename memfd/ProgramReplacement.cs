@@ -14,6 +14,8 @@ public static class ProgramReplacement
     private const int SIGHUP = 1;
     private const int SIGINT = 2;
     private const int SIGTERM = 15;
+    private const int LastSignal = 64;
+    private const int CloseOnExec = 0x80000; // O_CLOEXEC as fdinfo shows it, proc_pid_fdinfo(5)
 
     /// <summary>Becomes that program. Returns only by an exception, with everything as it was.</summary>
     /// <param name="path">The program's file.</param>
@@ -62,6 +64,27 @@ public static class ProgramReplacement
             ? new SafeFileHandle(number, ownsHandle: true)
             : throw SyscallException.FromLastError("fcntl", $"F_SETFD of descriptor {number}, which was to be left open over the exec");
 
+    /// <summary>Numbers above 2 that a program which this process becomes would have: those that our own caller passed to us.</summary>
+    public static IReadOnlyList<int> PassedDescriptors() =>
+        [.. ProcFile.Numbers("/proc/self/fd").Where(number => number > 2 && IsPassed(number))];
+
+    /// <summary>Executes a program in this process's place (execve(2)), with every signal at its default.</summary>
+    /// <param name="path">The program's file.</param>
+    /// <param name="arguments">argv from 1 on.</param>
+    /// <returns>Never.</returns>
+    /// <exception cref="SyscallException">execve: the program cannot be executed; this one goes on.</exception>
+    public static unsafe int Become(string path, IReadOnlyList<string> arguments)
+    {
+        using var argv = new NativeStrings([path, .. arguments]);
+        using var environment = new NativeStrings(Spawner.Environment(null));
+
+        // An ignored signal stays ignored over an exec, and the runtime ignores SIGPIPE.
+        for (var signal = 1; signal <= LastSignal; signal++)
+            _ = LibC.signal(signal, 0);
+        _ = LibC.execve(path, argv.Pointer, environment.Pointer);
+        throw SyscallException.FromLastError("execve", path);
+    }
+
     private static void SetInheritance(IReadOnlyCollection<int> keep, List<(int Number, int Flags)> changed)
     {
         foreach (var number in ProcFile.Numbers("/proc/self/fd").Where(n => n > 2))
@@ -82,5 +105,19 @@ public static class ProgramReplacement
         foreach (var signal in new[] { SIGHUP, SIGINT, SIGTERM })
             set[(signal - 1) / 8] |= (byte)(1 << ((signal - 1) % 8));
         return set;
+    }
+
+    private static bool IsPassed(int number)
+    {
+        try
+        {
+            var flags = ProcFile.ReadText($"/proc/self/fdinfo/{number.ToString(CultureInfo.InvariantCulture)}")
+                .Split('\n').First(l => l.StartsWith("flags:", StringComparison.Ordinal));
+            return (Convert.ToInt32(flags["flags:".Length..].Trim(), 8) & CloseOnExec) == 0;
+        }
+        catch (SyscallException e) when (e.Errno == Errno.ENOENT)
+        {
+            return false; // the descriptor that read the directory
+        }
     }
 }

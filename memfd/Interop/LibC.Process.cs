@@ -36,6 +36,9 @@ internal static partial class LibC
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int kill(int pid, int signal);
 
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint signal(int number, nint handler);
+
     /// <summary>For example SIGSEGV; realtime signals have no name in libc.</summary>
     internal static string SignalName(int signal) =>
         Marshal.PtrToStringUTF8(sigabbrev_np(signal)) is { } name ? $"SIG{name}" : $"signal {signal}";

@@ -80,7 +80,7 @@ internal static unsafe class Spawner
         Check(LibC.posix_spawnattr_setflags(attributes, (short)flags));
     }
 
-    private static IEnumerable<string> Environment(IReadOnlyDictionary<string, string>? environment)
+    internal static IEnumerable<string> Environment(IReadOnlyDictionary<string, string>? environment)
     {
         if (environment is null)
         {

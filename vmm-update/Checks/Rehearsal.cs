@@ -24,7 +24,7 @@ internal static class Rehearsal
         try
         {
             descriptors = host.CreateRehearsalDescriptors(scratch.Directory);
-            var start = new VmmStart(1, target.Path, [.. host.TargetArguments(target), "-S", "-incoming", "defer"], descriptors) { Detached = true, Executable = target.Executable };
+            var start = new VmmStart(1, target.Path, [.. host.TargetArguments(target), "-S", "-incoming", "defer"], descriptors) { Detached = true, EndsWithUs = true, Executable = target.Executable };
             vmm = VmmLauncher.Start(start, scratch.Directory);
             await vmm.ConnectAsync(deadline.Token);
             var built = await VmInspector.InspectAsync(vmm, target, deadline.Token);

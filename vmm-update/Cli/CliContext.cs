@@ -8,9 +8,28 @@ using CprSharp.VmmUpdate.Update;
 namespace CprSharp.VmmUpdate.Cli;
 
 /// <summary>The commands that ask a running supervisor.</summary>
-internal sealed class CliContext(string stateDirectory, bool json, Terminal terminal)
+/// <param name="stateDirectory">Where VMs are made.</param>
+/// <param name="others">Where else VMs are looked for: libvirt's are under its own users.</param>
+/// <param name="json">Whether documents are printed, not text.</param>
+/// <param name="terminal">Where to.</param>
+internal sealed class CliContext(string stateDirectory, Func<IEnumerable<string>> others, bool json, Terminal terminal)
 {
     public string StateDirectory { get; } = stateDirectory;
+
+    /// <summary>All VMs, by name.</summary>
+    public IEnumerable<VmDirectory> Vms => others().Prepend(StateDirectory).Distinct(StringComparer.Ordinal)
+        .SelectMany(Hosting.StateDirectory.List)
+        .DistinctBy(vm => vm.Name, StringComparer.Ordinal)
+        .OrderBy(vm => vm.Name, StringComparer.Ordinal);
+
+    /// <summary>A VM by its name, or by that of its libvirt domain; where it would be, when there is none.</summary>
+    public VmDirectory Find(string name)
+    {
+        var own = new VmDirectory(StateDirectory, Libvirt.DomainName.ToVmName(name));
+        return File.Exists(own.Record)
+            ? own
+            : others().Select(d => new VmDirectory(d, own.Name)).FirstOrDefault(vm => File.Exists(vm.Record)) ?? own;
+    }
 
     public Terminal Terminal { get; } = terminal;
 
@@ -18,10 +37,11 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
 
     public async Task<int> CheckAsync(string name, string? to, CancellationToken cancellationToken)
     {
-        await using var vm = await VmConnection.OpenAsync(new VmDirectory(StateDirectory, name), cancellationToken);
+        await using var vm = await VmConnection.OpenAsync(Find(name), cancellationToken);
         var arguments = new JsonObject();
         if (to is not null)
             arguments["to"] = ResolveBinary(to);
+        await Lender.LendAsync(vm, cancellationToken);
         var report = await vm.AskAsync(QmpNames.Check, arguments, ReportJson.Default.CheckReport, cancellationToken);
         Print(report, ReportJson.Printed.CheckReport, Terminal.Check);
         return report.Verdict == Verdict.Blocked ? ExitCodes.Refused : ExitCodes.Done;
@@ -43,7 +63,7 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
         if (name is null)
             return await ListAsync(cancellationToken);
 
-        var directory = new VmDirectory(StateDirectory, name);
+        var directory = Find(name);
         if (!File.Exists(directory.Record))
             await using (await VmConnection.OpenAsync(directory, cancellationToken)) { }
 
@@ -54,14 +74,14 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
 
     public async Task<int> ListAsync(CancellationToken cancellationToken)
     {
-        var all = await Task.WhenAll(Hosting.StateDirectory.List(StateDirectory).Select(d => StatusOfAsync(d, cancellationToken)));
+        var all = await Task.WhenAll(Vms.Select(d => StatusOfAsync(d, cancellationToken)));
         Print(new StatusDocument(1, [.. all]), ReportJson.Printed.StatusDocument, d => Terminal.List(d.Vms));
         return ExitCodes.Done;
     }
 
     public async Task<int> HistoryAsync(string name, string? report)
     {
-        var directory = new VmDirectory(StateDirectory, name);
+        var directory = Find(name);
         if (!File.Exists(directory.Record))
             throw new UpdateException("no-such-vm", $"there is no VM '{name}' in {StateDirectory}", "`cprsharp list` shows the VMs");
         var history = new HistoryDocument(1, name, await UpdateHistory.ReadAsync(directory));
@@ -95,7 +115,7 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
 
     private async Task<int> SwitchAsync(string name, string command, JsonObject arguments, CancellationToken cancellationToken)
     {
-        var report = await SwitchAsync(new VmDirectory(StateDirectory, name), command, arguments, Terminal.Progress, cancellationToken);
+        var report = await SwitchAsync(Find(name), command, arguments, Terminal.Progress, cancellationToken);
         Print(report, ReportJson.Printed.UpdateReport, Terminal.Update);
         return report.ExitCode;
     }
@@ -113,6 +133,7 @@ internal sealed class CliContext(string stateDirectory, bool json, Terminal term
         await using var vm = await VmConnection.OpenAsync(directory, cancellationToken);
         if (Environment.GetEnvironmentVariable("CPRSHARP_FAULT") is { Length: > 0 } fault)
             arguments["fault"] = fault;
+        await Lender.LendAsync(vm, cancellationToken);
         using var phases = vm.SubscribeProgress();
         var shown = ShowAsync(phases, progress);
         await using var interrupted = cancellationToken.Register(() => _ = CancelAsync(directory, progress));

@@ -57,6 +57,7 @@ internal static class CommandTree
         root.Subcommands.Add(List());
         root.Subcommands.Add(History());
         root.Subcommands.Add(Metrics());
+        root.Subcommands.Add(LibvirtDomains());
         root.Subcommands.Add(FaultPoints());
         root.Subcommands.Add(Reexec());
         root.Subcommands.Add(SupervisorStates());
@@ -158,6 +159,21 @@ internal static class CommandTree
         return Command("metrics", "Print numbers of all VMs in Prometheus' text format", [file], [], (p, cli, ct) => new MetricsCommand(cli).RunAsync(p.GetValue(file), ct));
     }
 
+    private static Command LibvirtDomains()
+    {
+        var domain = new Argument<string>("DOMAIN|FILE") { Description = "Name of a domain, or a file with its XML" };
+        var xml = new Option<bool>("--xml") { Description = "Print the changed XML and nothing else, for `virsh define`" };
+        var check = Command("check", "Say what in a domain's XML stands in the way of its live update, and print the XML without it", [xml], [domain], (p, cli, ct) =>
+            LibvirtCommands.CheckAsync(cli, p.GetValue(domain)!, p.GetValue(xml), ct));
+        var running = new Argument<string>("DOMAIN") { Description = "Name of the domain" };
+        var adopt = Command("adopt", "Say how a domain that runs on QEMU itself comes under a supervisor", [], [running], (p, cli, ct) =>
+            LibvirtCommands.AdoptAsync(cli, p.GetValue(running)!, ct));
+        var libvirt = new Command("libvirt", "Advice about libvirt's domains: check, adopt");
+        libvirt.Subcommands.Add(check);
+        libvirt.Subcommands.Add(adopt);
+        return libvirt;
+    }
+
     private static Command FaultPoints() => Command("fault-points", "List the points at which CPRSHARP_FAULT=POINT[:kill|error|hang] makes an update fail, to rehearse it", [], [], (_, cli, _) =>
     {
         cli.Print(new FaultPointsDocument(1, [.. FaultPoint.All]), ReportJson.Printed.FaultPointsDocument, d => cli.Terminal.Line(string.Join('\n', d.FaultPoints)));
@@ -201,7 +217,7 @@ internal static class CommandTree
             var json = parsed.GetValue(Json);
             try
             {
-                return await action(parsed, new CliContext(StateDirectory.Resolve(parsed.GetValue(StateDir)), json, terminal), cancellationToken);
+                return await action(parsed, new CliContext(StateDirectory.Resolve(parsed.GetValue(StateDir)), () => StateDirectory.Others(parsed.GetValue(StateDir)), json, terminal), cancellationToken);
             }
             catch (UpdateException e)
             {

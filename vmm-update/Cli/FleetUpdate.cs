@@ -20,7 +20,7 @@ internal sealed class FleetUpdate(CliContext cli, string to, string? engine, boo
         if (maxFailures < 1)
             throw new ArgumentException("--max-failures takes a number from 1 up", nameof(maxFailures));
         var watch = Stopwatch.StartNew();
-        var vms = Hosting.StateDirectory.List(cli.StateDirectory).ToArray();
+        var vms = cli.Vms.ToArray();
         var members = new FleetMember[vms.Length];
         await Parallel.ForAsync(0, vms.Length, new ParallelOptions { MaxDegreeOfParallelism = parallel }, async (i, _) =>
         {

@@ -1,11 +1,8 @@
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Hosting;
-using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
-using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Logging;
 using Microsoft.Win32.SafeHandles;
 
 namespace CprSharp.VmmUpdate.Cli;
@@ -26,13 +23,13 @@ internal sealed class RunCommand(CliContext cli)
                 return await PassThroughAsync(binary, qemu[1..]);
 
             await using var services = Settings.Load();
-            var (facts, spec) = await TranslateAsync(binary, line, cancellationToken);
+            var (facts, spec) = await SupervisedStart.TranslateAsync(binary, line, HostFacts.LaunchSettings(), cancellationToken);
             if (print)
                 return Print(binary, spec);
             if (detach || spec.Daemonize && readyFd is null)
                 return await BackgroundSupervisor.StartAsync(directory, ["run", "--name", name, "--state-dir", cli.StateDirectory, "--", .. qemu], cli, cancellationToken);
 
-            return await SuperviseAsync(directory, facts, spec, readyFd is not null, services, ready, cancellationToken);
+            return await SupervisedStart.RunAsync(directory, facts, new VmLife(spec) { Detached = readyFd is not null }, services, () => ready?.Ready(), cancellationToken);
         }
         catch (CommandLineException e)
         {
@@ -47,55 +44,12 @@ internal sealed class RunCommand(CliContext cli)
         }
     }
 
-    private static async Task<(QemuBinary Facts, VmSpec Spec)> TranslateAsync(string binary, QemuCommandLine line, CancellationToken cancellationToken)
-    {
-        string? machine = null;
-        var facts = await BinaryProbe.ProbeAsync(binary, machines =>
-        {
-            var known = new BinaryFacts
-            {
-                Version = new Version(0, 0, 0),
-                MachineAliases = machines.Where(m => m.Alias is not null).ToDictionary(m => m.Alias!, m => m.Name, StringComparer.Ordinal),
-                DefaultMachine = machines.FirstOrDefault(m => m.IsDefault)?.Name,
-            };
-            return machine = Launch.ResolveMachine(line, known);
-        }, cancellationToken);
-        var translation = Launch.Translate(line, facts.ToFacts(machine), HostFacts.LaunchSettings());
-        return (facts, translation.Spec!);
-    }
-
     private int Print(string binary, VmSpec spec)
     {
         cli.Terminal.Line(string.Join(" ", new[] { binary }.Concat(spec.RenderFirstStart()).Select(ShellText.Quote)));
         foreach (var change in spec.Changes)
             cli.Terminal.Line($"# {change}");
         return ExitCodes.Done;
-    }
-
-    private static async Task<int> SuperviseAsync(
-        VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, ServiceProvider services, ReadySignal? ready, CancellationToken cancellationToken)
-    {
-        if (directory.Exists && !SupervisorLock.IsTaken(directory))
-            RecordedVm.RequireGone(directory);
-        directory.Create(SupervisorSettings.From(services).Security.GroupId());
-        using var held = await SupervisorLock.TakeAsync(directory, cancellationToken);
-        var loggers = services.GetRequiredService<ILoggerFactory>();
-        VmSupervisor supervisor;
-        try
-        {
-            supervisor = await VmSupervisor.StartAsync(directory, facts, spec, detached, loggers.CreateLogger("cprsharp"), cancellationToken);
-        }
-        catch (Exception e)
-        {
-            Directory.Delete(directory.Path, recursive: true);
-            throw e is Qemu.VmmExitedException ended
-                ? new UpdateException("start-failed", ended.Message, "QEMU said why; `run --print-command` shows its command line", ended)
-                : e;
-        }
-
-        SupervisorLog.Started(loggers.CreateLogger("cprsharp"), directory.Name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
-        return await new SupervisorRun(directory, SupervisorSettings.From(services), loggers)
-            .ServeAsync(supervisor, held, () => ready?.Ready());
     }
 
     /// <summary>A question to QEMU (help, version, a list) is QEMU's to answer.</summary>

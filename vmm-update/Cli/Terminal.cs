@@ -38,13 +38,20 @@ internal sealed class Terminal
             PointOfNoReturn(engine.PointOfNoReturn);
         }
 
-        var verdict = report.Verdict switch
-        {
-            Verdict.Ready => "[green]ready[/]",
-            Verdict.ReadyWithWarnings => "[yellow]ready, with warnings[/]",
-            _ => "[red]blocked[/]",
-        };
-        _out.MarkupLine($"{Markup.Escape(report.Vm)}: QEMU {Markup.Escape(report.From.Version)} -> {Markup.Escape(report.To.Version.Length > 0 ? report.To.Version : report.To.Binary)}: {verdict}");
+        _out.MarkupLine($"{Markup.Escape(report.Vm)}: QEMU {Markup.Escape(report.From.Version)} -> {Markup.Escape(report.To.Version.Length > 0 ? report.To.Version : report.To.Binary)}: {Words(report.Verdict)}");
+    }
+
+    public void Domain(DomainReport report)
+    {
+        Findings(report.Findings, all: true);
+        _out.MarkupLine($"{Markup.Escape(report.Domain)}: {Words(report.Verdict)}");
+        if (report.Changes.IsEmpty)
+            return;
+        _out.WriteLine("With these changes:");
+        foreach (var change in report.Changes)
+            _out.WriteLine($"  {change}");
+        _out.WriteLine();
+        _out.WriteLine(report.Xml);
     }
 
     public void Update(UpdateReport report)
@@ -155,6 +162,13 @@ internal sealed class Terminal
         var counts = fleet.Vms.CountBy(Words).Select(c => $"{c.Value} {c.Key}");
         _out.WriteLine($"{fleet.Vms.Length} VMs in {fleet.TotalMs / 1000:0.0} s: {string.Join(", ", counts)}");
     }
+
+    private static string Words(Verdict verdict) => verdict switch
+    {
+        Verdict.Ready => "[green]ready[/]",
+        Verdict.ReadyWithWarnings => "[yellow]ready, with warnings[/]",
+        _ => "[red]blocked[/]",
+    };
 
     public static string Words(FleetMember member) => member.Outcome switch
     {

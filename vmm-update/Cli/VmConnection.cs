@@ -48,6 +48,10 @@ internal sealed class VmConnection : IAsyncDisposable
         return answer.Deserialize(type) ?? throw new UpdateException("protocol", $"the supervisor answered {command} with nothing", "use the same version of cprsharp on both sides");
     }
 
+    /// <summary>Sends descriptors along that the supervisor may use for the next update.</summary>
+    public Task LendAsync(JsonObject arguments, IReadOnlyList<System.Runtime.InteropServices.SafeHandle> descriptors, CancellationToken cancellationToken) =>
+        _client.ExecuteAsync(QmpNames.Prefix + QmpNames.Lend, arguments, new QmpCommandOptions { Descriptors = descriptors }, cancellationToken);
+
     public QmpEventSubscription SubscribeProgress() => _client.Subscribe(QmpNames.UpdateEvent);
 
     public ValueTask DisposeAsync() => _client.DisposeAsync();

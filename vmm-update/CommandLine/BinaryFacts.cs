@@ -73,6 +73,10 @@ public sealed record LaunchSettings
     /// VMM beside it needs is translated.</summary>
     public bool Running { get; init; }
 
+    /// <summary>Whether the supervisor also serves the consoles whose listening sockets its caller passed (<c>fd=</c>). Who takes a VM over
+    /// after its supervisor has not got them: only for a VM that ends with its supervisor.</summary>
+    public bool ServesPassedSockets { get; init; }
+
     /// <summary>Settings without knowledge of the host.</summary>
     public static LaunchSettings Default { get; } = new();
 }

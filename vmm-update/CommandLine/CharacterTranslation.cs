@@ -68,7 +68,7 @@ internal static class CharacterTranslation
             string id = monitor["chardev"] ?? throw new CommandLineException(option.ToString(), "a monitor needs a chardev", "add chardev=ID");
             SpecOption chardev = draft.Named("chardev").FirstOrDefault(candidate => Id(candidate).Is(id))
                 ?? throw new CommandLineException(option.ToString(), $"there is no -chardev with id={id}", "add it");
-            draft.ClientSockets.Add(ClientSocketOf(OptionString.Parse(chardev, "backend"), monitor, option));
+            draft.ClientSockets.Add(ClientSocketOf(draft, OptionString.Parse(chardev, "backend"), monitor, option));
             taken.Add(id);
         }
         if (taken.Count == 0)
@@ -79,7 +79,7 @@ internal static class CharacterTranslation
                 ? [] : [option]);
     }
 
-    private static ClientSocket ClientSocketOf(OptionString chardev, OptionString monitor, SpecOption option)
+    private static ClientSocket ClientSocketOf(SpecDraft draft, OptionString chardev, OptionString monitor, SpecOption option)
     {
         string id = monitor["chardev"]!;
         string backend = chardev["backend"] ?? "";
@@ -92,7 +92,10 @@ internal static class CharacterTranslation
         long reconnect = QemuSize.TryParse(chardev["reconnect-ms"], 'B', out long milliseconds) ? milliseconds
             : QemuSize.TryParse(chardev["reconnect"], 'B', out long seconds) ? seconds * 1000 : 0;
         string others = chardev.Without("backend", "id", "server", "wait", "fd", "reconnect", "reconnect-ms").Without(AddressKeys).ToString();
-        return new ClientSocket(monitor["id"] ?? id, Address(chardev, id), listen,
+        EndpointAddress address = Address(chardev, id);
+        if (address is DescriptorAddress passed)
+            draft.TakeInherited(passed.Number);
+        return new ClientSocket(monitor["id"] ?? id, address, listen,
             Wait: listen && chardev.GetSwitch("wait") != false, monitor.GetSwitch("pretty") == true, reconnect, others);
     }
 
@@ -163,10 +166,13 @@ internal static class CharacterTranslation
     private static (OptionString First, OptionString Target) Listener(SpecDraft draft, OptionString chardev, string id)
     {
         bool wait = chardev.GetSwitch("wait") != false;
-        if (!chardev.Has("fd") && !chardev.Has("tls-creds") && chardev.GetSwitch("websocket") != true && chardev.GetSwitch("tn3270") != true
-            && ConsoleUse.IsPlain(draft, id))
+        if ((!chardev.Has("fd") || draft.Settings.ServesPassedSockets) && !chardev.Has("tls-creds")
+            && chardev.GetSwitch("websocket") != true && chardev.GetSwitch("tn3270") != true && ConsoleUse.IsPlain(draft, id))
         {
-            return Console(draft, chardev.Without(AddressKeys), id, Address(chardev, id), wait);
+            EndpointAddress address = Address(chardev, id);
+            if (address is DescriptorAddress passed)
+                draft.TakeInherited(passed.Number);
+            return Console(draft, chardev.Without(AddressKeys), id, address, wait);
         }
         OptionString held = chardev;
         if (!chardev.Has("fd"))

@@ -22,14 +22,10 @@ public static class HotPlug
     /// <summary>Commands whose effect a new VMM does not have.</summary>
     private static readonly FrozenDictionary<string, string> LostSettings = new Dictionary<string, string>(StringComparer.Ordinal)
     {
-        ["block_set_io_throttle"] = "the I/O limits",
-        ["set_link"] = "the link state of the network backend",
         ["set_password"] = "the display's password",
         ["expire_password"] = "the display's password",
         ["change-vnc-password"] = "the display's password",
         ["nbd-server-start"] = "the NBD server",
-        ["watchdog-set-action"] = "the watchdog's action",
-        ["set-action"] = "the actions on guest events",
         ["trace-event-set-state"] = "the trace events",
         ["chardev-change"] = "the character device's new backend",
     }.ToFrozenDictionary(StringComparer.Ordinal);
@@ -65,8 +61,10 @@ public static class HotPlug
             "blockdev-change-medium" => HotPlugMedium.Change(spec, notes, given),
             "eject" or "blockdev-remove-medium" => HotPlugMedium.Eject(spec, notes, given),
             "blockdev-insert-medium" => HotPlugMedium.Insert(spec, notes, given),
-            _ => Other(spec, notes, command, given),
+            _ => KeptSettings.Keep(spec, command, arguments) ?? Other(spec, notes, command, given),
         };
+        if (command.Is("device_del") && given["id"] is { } unplugged)
+            result = KeptSettings.Forget(result, unplugged);
         if (notes.Findings.Count == 0 && notes.AfterCommit.Count == 0)
             return new HotPlugResult(result, []);
         return new HotPlugResult(

@@ -173,6 +173,13 @@ public sealed record ClientSocket(
 /// <param name="Why">What it restores, as a sentence.</param>
 public sealed record AfterCommitAction(string Command, string Arguments, string Why);
 
+/// <summary>A QMP command that has set something.</summary>
+/// <param name="Command">Command name.</param>
+/// <param name="Subject">Which object; a later command for the same one takes its place.</param>
+/// <param name="Arguments">Arguments, a JSON object.</param>
+/// <param name="What">What it has set, such as <c>the I/O limits</c>.</param>
+public sealed record KeptSetting(string Command, string Subject, string Arguments, string What);
+
 /// <summary>A VM as the supervisor starts and updates it, made from an ordinary QEMU command line. Serialisable.</summary>
 public sealed record VmSpec
 {
@@ -200,6 +207,9 @@ public sealed record VmSpec
 
     /// <summary>What to do on the new VMM after Commit, in order.</summary>
     public ImmutableArray<AfterCommitAction> AfterCommit { get; init; } = [];
+
+    /// <summary>What clients have set by QMP and no command line can say: repeated on every new VMM before it gets the guest.</summary>
+    public ImmutableArray<KeptSetting> Settings { get; init; } = [];
 
     /// <summary>What was changed on the user's command line, one sentence each.</summary>
     public ImmutableArray<string> Changes { get; init; } = [];

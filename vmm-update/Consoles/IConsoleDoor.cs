@@ -57,6 +57,7 @@ internal sealed class SocketDoor : IConsoleDoor
     public string Name => _address switch
     {
         UnixAddress unix => $"unix:{unix.Path}{(unix.Abstract ? ",abstract=on" : "")},server=on",
+        _ when _listener.LocalEndPoint is UnixDomainSocketEndPoint unix => $"unix:{unix},server=on",
         _ => $"tcp:{_listener.LocalEndPoint},server=on",
     };
 

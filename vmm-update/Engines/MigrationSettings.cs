@@ -25,6 +25,18 @@ internal sealed class MigrationSettings
             parameters.EnumerateObject().ToDictionary(p => p.Name, p => ToNode(p.Value), StringComparer.Ordinal));
     }
 
+    /// <summary>Capabilities that differ from those of a VMM in which nobody has set any: libvirt sets <c>events</c> once, when it connects.</summary>
+    public IReadOnlyList<string> Changed { get; private init; } = [];
+
+    /// <summary>These, but as another VMM of the same VM has them.</summary>
+    public MigrationSettings With(MigrationSettings other) =>
+        new(
+            _capabilities.ToDictionary(c => c.Key, c => other._capabilities.GetValueOrDefault(c.Key, c.Value), StringComparer.Ordinal),
+            _parameters.ToDictionary(p => p.Key, p => other._parameters.GetValueOrDefault(p.Key, p.Value), StringComparer.Ordinal))
+        {
+            Changed = [.. _capabilities.Where(c => other._capabilities.GetValueOrDefault(c.Key, c.Value) != c.Value).Select(c => c.Key)],
+        };
+
     public static Task SetCapabilitiesAsync(Vmm vmm, IEnumerable<(string Name, bool On)> wanted, CancellationToken cancellationToken)
     {
         var list = new JsonArray();
@@ -71,11 +83,19 @@ internal sealed class MigrationSettings
 internal sealed class MigrationSettingsKeeper
 {
     private readonly Dictionary<Vmm, MigrationSettings> _before = [];
+    private MigrationSettings? _ofOld;
 
-    public async Task ReadAsync(Vmm vmm, CancellationToken cancellationToken) =>
-        _before[vmm] = await MigrationSettings.ReadAsync(vmm, cancellationToken);
+    /// <summary>Reads the old VMM's.</summary>
+    public async Task ReadOldAsync(Vmm vmm, CancellationToken cancellationToken) =>
+        _before[vmm] = _ofOld = await MigrationSettings.ReadAsync(vmm, cancellationToken);
 
-    /// <summary>Sets back what is named; nothing if the VMM's settings were not yet read, and so not changed.</summary>
+    /// <summary>Reads the new VMM's: nobody has set anything there, so it gets the old one's where the guest goes to it.</summary>
+    public async Task ReadNewAsync(Vmm vmm, CancellationToken cancellationToken) =>
+        _before[vmm] = (await MigrationSettings.ReadAsync(vmm, cancellationToken)).With(_ofOld!);
+
+    /// <summary>Sets back what is named, and what clients had set; nothing if the VMM's settings were not yet read, and so not changed.</summary>
     public Task RestoreAsync(Vmm vmm, IEnumerable<string> capabilities, IEnumerable<string> parameters, CancellationToken cancellationToken) =>
-        _before.TryGetValue(vmm, out var before) ? before.RestoreAsync(vmm, capabilities, parameters, cancellationToken) : Task.CompletedTask;
+        _before.TryGetValue(vmm, out var before)
+            ? before.RestoreAsync(vmm, [.. capabilities.Union(before.Changed)], parameters, cancellationToken)
+            : Task.CompletedTask;
 }

@@ -36,8 +36,8 @@ internal sealed class SharedRamEngine : IUpdateEngine
     public async Task PrepareAsync(Switchover switchover, CancellationToken cancellationToken)
     {
         await switchover.New.ConnectAsync(cancellationToken);
-        await _before.ReadAsync(switchover.Old, cancellationToken);
-        await _before.ReadAsync(switchover.New, cancellationToken);
+        await _before.ReadOldAsync(switchover.Old, cancellationToken);
+        await _before.ReadNewAsync(switchover.New, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("x-ignore-shared", true), ("events", true), ("return-path", switchover.AwaitsLoad)], cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(
             switchover.Old,

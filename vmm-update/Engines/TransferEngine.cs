@@ -64,7 +64,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         if (!TakesDescriptorChannel(switchover.NewFacts))
             await ListeningSocket.WaitAsync(switchover.CprSocket, switchover.New, cancellationToken);
 
-        await _before.ReadAsync(switchover.Old, cancellationToken);
+        await _before.ReadOldAsync(switchover.Old, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(
             switchover.Old,
             [("multifd", false), ("postcopy-ram", false), ("x-ignore-shared", false), ("events", true), ("return-path", switchover.AwaitsLoad)],
@@ -88,7 +88,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
 
         // Only now does the new VMM read its descriptors, build its machine and open its monitor.
         await switchover.New.ConnectAsync(cancellationToken);
-        await _before.ReadAsync(switchover.New, cancellationToken);
+        await _before.ReadNewAsync(switchover.New, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("events", true), ("return-path", switchover.AwaitsLoad)], cancellationToken);
     }
 

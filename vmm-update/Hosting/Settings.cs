@@ -34,6 +34,8 @@ internal static class Settings
         services.AddSingleton<IValidateOptions<UpdateOptions>, UpdateOptionsValidator>();
         services.AddSingleton<IValidateOptions<SecurityOptions>, SecurityOptionsValidator>();
         services.AddOptions<SecurityOptions>().Bind(configuration.GetSection(SecurityOptions.Section));
+        services.AddSingleton<IValidateOptions<LibvirtOptions>, LibvirtOptionsValidator>();
+        services.AddOptions<LibvirtOptions>().Bind(configuration.GetSection(LibvirtOptions.Section));
         services.AddOptions<UpdateOptions>().Bind(configuration.GetSection(UpdateOptions.Section));
         services.AddLogging(logging => logging
             .AddConfiguration(configuration.GetSection("Logging"))
@@ -49,6 +51,7 @@ internal static class Settings
         {
             _ = provider.GetRequiredService<IOptions<UpdateOptions>>().Value;
             _ = provider.GetRequiredService<IOptions<SecurityOptions>>().Value;
+            _ = provider.GetRequiredService<IOptions<LibvirtOptions>>().Value;
             return provider;
         }
         catch (Exception e) when (e is OptionsValidationException or InvalidOperationException)
@@ -64,6 +67,10 @@ internal static class Settings
 /// <summary>Checks <see cref="UpdateOptions"/> by its annotations.</summary>
 [OptionsValidator]
 internal sealed partial class UpdateOptionsValidator : IValidateOptions<UpdateOptions>;
+
+/// <summary>Checks <see cref="LibvirtOptions"/> by its annotations.</summary>
+[OptionsValidator]
+internal sealed partial class LibvirtOptionsValidator : IValidateOptions<LibvirtOptions>;
 
 /// <summary>The settings that a supervisor goes by.</summary>
 internal sealed record SupervisorSettings(UpdateOptions Update, SecurityOptions Security)

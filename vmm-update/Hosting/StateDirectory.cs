@@ -1,4 +1,6 @@
 using CprSharp.VmmUpdate.Supervision;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Options;
 
 namespace CprSharp.VmmUpdate.Hosting;
 
@@ -12,9 +14,18 @@ internal static class StateDirectory
             ?? Given(Environment.GetEnvironmentVariable("CPRSHARP_STATE_DIR"))
             ?? (Given(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR")) is { } runtime ? Path.Combine(runtime, "cprsharp") : "/run/cprsharp");
         return Path.GetFullPath(path);
-
-        static string? Given(string? value) => string.IsNullOrEmpty(value) ? null : value;
     }
+
+    /// <summary>Where VMs are looked for as well, unless a directory was asked for: those of libvirt's domains.</summary>
+    public static IEnumerable<string> Others(string? option)
+    {
+        if ((Given(option) ?? Given(Environment.GetEnvironmentVariable("CPRSHARP_STATE_DIR"))) is not null)
+            return [];
+        using var services = Settings.Load();
+        return [services.GetRequiredService<IOptions<LibvirtOptions>>().Value.StateDirectory];
+    }
+
+    private static string? Given(string? value) => string.IsNullOrEmpty(value) ? null : value;
 
     public static IEnumerable<VmDirectory> List(string stateDirectory) =>
         Directory.Exists(stateDirectory)

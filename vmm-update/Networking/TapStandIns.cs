@@ -1,5 +1,6 @@
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
 using Microsoft.Win32.SafeHandles;
 
@@ -15,9 +16,9 @@ internal sealed class TapStandIns : IDisposable
     /// <summary>At the numbers of the real ones.</summary>
     public IReadOnlyList<InheritedDescriptor> Descriptors { get; }
 
-    /// <summary>Makes one for every queue, of the same kind.</summary>
+    /// <summary>Makes one for every queue, of the same kind, or takes those that were lent.</summary>
     /// <exception cref="UpdateException">A missing privilege.</exception>
-    public static TapStandIns Create(IEnumerable<(TapDescriptor Wanted, SafeFileHandle Queue)> taps)
+    public static TapStandIns Create(IEnumerable<(TapDescriptor Wanted, SafeFileHandle Queue)> taps, Loans loans)
     {
         var descriptors = new List<InheritedDescriptor>();
         var standIns = new TapStandIns(descriptors);
@@ -25,7 +26,7 @@ internal sealed class TapStandIns : IDisposable
         {
             foreach (var netdev in taps.GroupBy(t => t.Wanted.Netdev))
             {
-                var tap = IsolatedTap.Create(netdev.Count(), TapDevice.FlagsOf(netdev.First().Queue));
+                var tap = loans.Tap(netdev.Key) ?? IsolatedTap.Create(netdev.Count(), TapDevice.FlagsOf(netdev.First().Queue));
                 standIns._taps.Add(tap);
                 descriptors.AddRange(netdev.Zip(tap.Queues, (t, queue) => new InheritedDescriptor(queue, t.Wanted.Number)));
             }
@@ -36,7 +37,7 @@ internal sealed class TapStandIns : IDisposable
         {
             standIns.Dispose();
             throw new UpdateException(
-                "tap-handover", $"the new VMM's stand-in for a tap device cannot be made: {e.Message}", "run the supervisor with CAP_NET_ADMIN and CAP_SYS_ADMIN", e)
+                "tap-handover", $"the new VMM's stand-in for a tap device cannot be made: {e.Message}", "run the update as root (`cprsharp update`), or the supervisor with CAP_NET_ADMIN and CAP_SYS_ADMIN", e)
             {
                 IsRefusal = true,
             };

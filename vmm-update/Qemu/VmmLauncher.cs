@@ -29,6 +29,9 @@ internal sealed record VmmStart(
     /// <summary>Whether the process writes its standard error to the VM's log instead of ours.</summary>
     public bool LogToFile { get; init; } = true;
 
+    /// <summary>Have the kernel kill it when this process ends.</summary>
+    public bool EndsWithUs { get; init; }
+
     /// <summary>Give it no terminal and no standard input of ours.</summary>
     public bool Detached { get; init; }
 }
@@ -69,6 +72,7 @@ internal static class VmmLauncher
             Environment = start.Environment,
             WorkingDirectory = start.WorkingDirectory,
             Descriptors = descriptors,
+            EndsWithParent = start.EndsWithUs,
             StandardInput = start.Detached ? null : new SafeFileHandle(0, ownsHandle: false),
             StandardOutput = start.Detached ? log : null,
             StandardError = log,

@@ -37,6 +37,16 @@ internal sealed class SupervisorReplacement(
         var offered = new ProgramIdentity("", program);
         try
         {
+            if (supervisor.Record.EndsWithSupervisor)
+            {
+                throw new UpdateException(
+                    "ends-with-supervisor", "the VMM of a libvirt domain ends with the thread that started it (PR_SET_PDEATHSIG), and an exec ends all threads",
+                    "leave this supervisor until the domain is started again; the VMM under it can be updated")
+                {
+                    IsRefusal = true,
+                };
+            }
+
             if (program != Environment.ProcessPath)
                 policy.Open(program)?.Dispose();
             var offer = await ReplacementProbe.AskAsync(program, CancellationToken.None);

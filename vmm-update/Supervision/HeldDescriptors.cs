@@ -231,6 +231,8 @@ internal sealed class HeldDescriptors : IDisposable
                 return local;
             case TcpAddress tcp:
                 return ListenTcp(tcp);
+            case DescriptorAddress passed:
+                return ListeningSockets.Passed(passed.Number);
             default:
                 throw new UpdateException("listener", $"cannot listen on {address}", "use a unix or tcp socket");
         }

@@ -2,12 +2,30 @@ using System.Net;
 using System.Net.Sockets;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>Finds the sockets on which another process listens, as duplicates of its descriptors.</summary>
 internal static class ListeningSockets
 {
+    /// <summary>The listening socket that our caller passed at this number; ours from here on.</summary>
+    /// <exception cref="UpdateException">There is none.</exception>
+    public static Socket Passed(int number)
+    {
+        try
+        {
+            var socket = new Socket(new SafeSocketHandle(number, ownsHandle: true));
+            return Listens(socket) ? socket : throw Missing("it does not listen");
+        }
+        catch (SocketException e)
+        {
+            throw Missing(e.Message);
+        }
+
+        UpdateException Missing(string why) => new("descriptor-missing", $"the command line names descriptor {number} as a listening socket: {why}", "pass one, or name a path");
+    }
+
     /// <summary>A duplicate of the process's listening socket for this address; null when it has none.</summary>
     public static Socket? Find(PidFd process, EndpointAddress address)
     {

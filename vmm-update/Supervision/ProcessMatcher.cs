@@ -7,20 +7,23 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// <summary>Gives a new VMM what an operator gave the running one from outside: cgroup, limits, OOM score, scheduling and CPU affinity.</summary>
 internal static class ProcessMatcher
 {
-    public static async Task<IReadOnlyList<Finding>> MatchAsync(Vmm old, Vmm fresh, CancellationToken cancellationToken)
+    public static async Task<IReadOnlyList<Finding>> MatchAsync(Vmm old, Vmm fresh, Loans loans, CancellationToken cancellationToken)
     {
         var findings = new List<Finding>();
-        Try("cgroup", () => MatchCgroup(old.Pid, fresh.Pid));
+        Try("cgroup", () => MatchCgroups(old.Pid, fresh.Pid, ThreadGroups.OfProcesses, loans));
         Try("oom-score", () => MatchOomScore(old.Pid, fresh.Pid));
         Try("limits", () => MatchLimits(old.Pid, fresh.Pid));
         Try("scheduling", () => MatchThread(old.Pid, fresh.Pid));
 
-        var oldCpus = await VcpuThreadsAsync(old, cancellationToken);
-        var newCpus = await VcpuThreadsAsync(fresh, cancellationToken);
-        foreach (var (index, thread) in newCpus)
+        var before = await NamedThreadsAsync(old, cancellationToken);
+        foreach (var (name, thread) in await NamedThreadsAsync(fresh, cancellationToken))
         {
-            if (oldCpus.TryGetValue(index, out var before))
-                Try($"vcpu-{index}", () => MatchThread(before, thread));
+            if (!before.TryGetValue(name, out var counterpart))
+                continue;
+
+            // Its cgroup first: that says on which CPUs it may run at all.
+            Try(name, () => MatchCgroups(counterpart, thread, ThreadGroups.OfThreads, loans));
+            Try(name, () => MatchThread(counterpart, thread));
         }
 
         return findings;
@@ -33,25 +36,24 @@ internal static class ProcessMatcher
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                findings.Add(Finding.Warn("process", what, $"could not be given to the new VMM: {e.Message}", "run the supervisor with the privilege that this needs"));
+                findings.Add(Finding.Warn("process", what, $"could not be given to the new VMM: {e.Message}", "run the update as root (`cprsharp update`), or the supervisor with the privilege that this needs"));
             }
         }
     }
 
-    private static void MatchCgroup(int old, int fresh)
+    /// <summary>Joins the cgroups that differ: by a lent file, or one that we may open ourselves.</summary>
+    private static void MatchCgroups(int old, int fresh, Func<CgroupEntry, string> file, Loans loans)
     {
         var now = ProcFs.Cgroups(fresh).ToDictionary(c => c.Hierarchy, c => c.Path);
-        foreach (var before in ProcFs.Cgroups(old))
+        foreach (var before in ProcFs.Cgroups(old).Where(c => now.GetValueOrDefault(c.Hierarchy) != c.Path))
         {
-            if (now.TryGetValue(before.Hierarchy, out var path) && path == before.Path)
-                continue;
-            var root = before.Hierarchy == 0 ? UnifiedRoot : Path.Combine("/sys/fs/cgroup", before.Controllers);
-            File.WriteAllText(Path.Join(root, before.Path, "cgroup.procs"), Text(fresh));
+            var path = file(before);
+            if (loans.Group(path) is { } lent)
+                RandomAccess.Write(lent, System.Text.Encoding.ASCII.GetBytes(Text(fresh)), 0);
+            else
+                File.WriteAllText(path, Text(fresh));
         }
     }
-
-    /// <summary>Where cgroup v2 is mounted: alone, or beside v1 hierarchies.</summary>
-    private static string UnifiedRoot => Directory.Exists("/sys/fs/cgroup/unified") ? "/sys/fs/cgroup/unified" : "/sys/fs/cgroup";
 
     private static void MatchOomScore(int old, int fresh)
     {
@@ -80,6 +82,15 @@ internal static class ProcessMatcher
         var attributes = Scheduling.GetAttributes(old);
         if (Scheduling.GetAttributes(fresh) != attributes)
             Scheduling.SetAttributes(fresh, attributes);
+    }
+
+    /// <summary>The threads that an operator can address, by what both VMMs call them.</summary>
+    private static async Task<Dictionary<string, int>> NamedThreadsAsync(Vmm vmm, CancellationToken cancellationToken)
+    {
+        var threads = (await VcpuThreadsAsync(vmm, cancellationToken)).ToDictionary(c => $"vcpu-{Text(c.Key)}", c => c.Value, StringComparer.Ordinal);
+        foreach (var thread in (await vmm.ExecuteAsync("query-iothreads", cancellationToken)).EnumerateArray())
+            threads[$"iothread {thread.GetProperty("id").GetString()}"] = thread.GetProperty("thread-id").GetInt32();
+        return threads;
     }
 
     internal static async Task<Dictionary<int, int>> VcpuThreadsAsync(Vmm vmm, CancellationToken cancellationToken) =>

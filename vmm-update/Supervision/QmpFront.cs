@@ -135,6 +135,9 @@ internal sealed class QmpFront : IAsyncDisposable
         {
             case QmpNames.Status:
                 return Reply(await _updates.StatusAsync(cancellationToken), ReportJson.Default.StatusReport);
+            case QmpNames.Lend:
+                _supervisor.Loans.Take(command.Name, arguments, command.Descriptors);
+                return QmpReply.Success();
             case QmpNames.Check:
                 return Reply(await _updates.CheckAsync(Text(command, arguments, "to", required: false), cancellationToken), ReportJson.Default.CheckReport);
             case QmpNames.Update:

@@ -10,8 +10,9 @@ internal static class QmpNames
     public const string Status = "status";
     public const string Cancel = "cancel";
     public const string Reexec = "reexec";
+    public const string Lend = "lend";
     public const string UpdateEvent = Prefix + "UPDATE";
 
     public static IReadOnlyList<string> Commands { get; } =
-        [Prefix + Check, Prefix + Update, Prefix + Rollback, Prefix + Status, Prefix + Cancel, Prefix + Reexec];
+        [Prefix + Check, Prefix + Update, Prefix + Rollback, Prefix + Status, Prefix + Cancel, Prefix + Reexec, Prefix + Lend];
 }

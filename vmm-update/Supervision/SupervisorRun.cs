@@ -31,13 +31,13 @@ internal sealed class SupervisorRun(VmDirectory directory, SupervisorSettings se
         front.Listen(UnixSocket.Listen(directory.QmpSocket, 16, UnixFileMode.UserRead | UnixFileMode.UserWrite));
         if (settings.Security.GroupId() is { } group)
             directory.OpenQmpSocket(group);
-        foreach (var socket in spec.ClientSockets.Where(s => s.Listen))
+        foreach (var socket in spec.ClientSockets.Where(s => s.Listen && (supervisor.StartedHere || s.Address is not DescriptorAddress)))
             front.Listen(Listener(supervisor, socket.Address));
         using var signals = new EndingSignals();
         signals.Set(() => EndAsync(supervisor, updates));
         if (spec.PidFile is { } pidFile)
             await File.WriteAllTextAsync(pidFile, $"{Environment.ProcessId}\n");
-        await using var guardian = settings.Update.Guardian ? Guardian.Start(directory, _logger) : null;
+        await using var guardian = settings.Update.Guardian && !supervisor.Record.EndsWithSupervisor ? Guardian.Start(directory, _logger) : null;
         front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, new BinaryPolicy(settings.Security), _logger).RunAsync;
         ready();
         return await ToTheEndAsync(supervisor, updates);

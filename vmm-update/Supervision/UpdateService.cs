@@ -90,6 +90,7 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
         finally
         {
             supervisor.Consoles.EndUpdate();
+            supervisor.Loans.Return();
             lock (_lock)
             {
                 _running = null;

@@ -40,6 +40,9 @@ internal sealed record VmRecord
     /// <summary>Whether the VM has no terminal.</summary>
     public bool Detached { get; init; }
 
+    /// <summary>Whether the VM ends when its supervisor does, however that ends: as whoever started it expects of an emulator.</summary>
+    public bool EndsWithSupervisor { get; init; }
+
     /// <summary>The binary before the last update; where <c>rollback</c> goes.</summary>
     public string? PreviousBinary { get; init; }
 

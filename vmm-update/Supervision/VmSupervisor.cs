@@ -43,6 +43,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public VmDirectory Directory { get; }
 
+    /// <summary>Whether this process started the VM, and so has what its caller passed.</summary>
+    public bool StartedHere { get; private init; }
+
     public bool IsAdopted => Record.Adopted;
 
     public Vmm Current { get; private set; }
@@ -60,6 +63,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public ConsoleHub Consoles { get; }
 
+    /// <summary>What was lent for the next update or check.</summary>
+    public Loans Loans { get; } = new();
+
     /// <summary>Raised after the guest has moved to another VMM.</summary>
     public event Action<Vmm>? Switched;
 
@@ -72,9 +78,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         [.. Record.Spec.Findings.Select(f => new Finding(f.Id, (Severity)f.Severity, f.Object, f.Evidence, f.Fix))];
 
     /// <summary>Starts a VM: makes its memory and listeners, then its first VMM.</summary>
-    public static async Task<VmSupervisor> StartAsync(
-        VmDirectory directory, QemuBinary facts, VmSpec spec, bool detached, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<VmSupervisor> StartAsync(VmDirectory directory, QemuBinary facts, VmLife life, ILogger logger, CancellationToken cancellationToken)
     {
+        var spec = life.Spec;
         var held = Supervision.HeldDescriptors.Create(spec, directory, facts.Path);
         ConsoleHub? consoles = null;
         Vmm? vmm = null;
@@ -88,7 +94,12 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
             if (consoles.AwaitsClients)
                 SupervisorLog.AwaitsClients(logger, string.Join(", ", consoles.Names.Values));
             await consoles.ClientsAsync(cancellationToken);
-            var start = new VmmStart(1, facts.Path, waits ? [.. arguments, "-S"] : arguments, held.All) { Detached = detached, LogToFile = detached };
+            var start = new VmmStart(1, facts.Path, waits ? [.. arguments, "-S"] : arguments, [.. held.All, .. life.PassedOn(held.All)])
+            {
+                Detached = life.Detached,
+                LogToFile = life.Detached,
+                EndsWithUs = life.EndsWithSupervisor,
+            };
             vmm = VmmLauncher.Start(start, directory);
             await vmm.ConnectAsync(cancellationToken);
             await consoles.ServeAsync(vmm, logger);
@@ -105,10 +116,11 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
                 StartTicks = ProcFs.StartTimeTicks(vmm.Pid),
                 QmpPath = vmm.QmpPath,
                 SupervisorPid = Environment.ProcessId,
-                Detached = detached,
+                Detached = life.Detached,
+                EndsWithSupervisor = life.EndsWithSupervisor,
                 WorkingDirectory = Environment.CurrentDirectory,
             };
-            var supervisor = new VmSupervisor(directory, record, held, consoles, vmm);
+            var supervisor = new VmSupervisor(directory, record, held, consoles, vmm) { StartedHere = true };
             supervisor._facts[$"{Identity(facts.Path)}|"] = facts;
             supervisor.SaveRecord();
             return supervisor;
@@ -153,7 +165,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public IReadOnlyList<string> TargetArguments(QemuBinary binary) => Record.Spec.RenderTarget(binary.ToFacts());
 
     public IReadOnlyList<InheritedDescriptor> CreateRehearsalDescriptors(VmDirectory scratch) =>
-        [.. Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All, .. TapStandIns.Create(_held.Taps).Descriptors];
+        [.. Supervision.HeldDescriptors.CreateForRehearsal(Record.Spec, scratch).All, .. TapStandIns.Create(_held.Taps, Loans).Descriptors];
 
     public IReadOnlyList<string> InPlaceCommand(QemuBinary binary) =>
         [binary.Path, .. TargetArguments(binary), "-S", "-incoming", "defer", .. VmmLauncher.MonitorArguments];
@@ -163,11 +175,12 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         var record = Record;
         string[] arguments = [.. TargetArguments(binary), "-S", .. engine.Arguments];
         _standIns?.Dispose();
-        _standIns = TapStandIns.Create(_held.Taps);
+        _standIns = TapStandIns.Create(_held.Taps, Loans);
         InheritedDescriptor[] descriptors = [.. _held.Prepared, .. _standIns.Descriptors, .. engine.Descriptors];
         var start = new VmmStart(generation, binary.Path, arguments, descriptors)
         {
             Detached = record.Detached,
+            EndsWithUs = record.EndsWithSupervisor,
             WorkingDirectory = record.WorkingDirectory,
 
             // Not ours: whoever took the VM over may have another.
@@ -178,7 +191,26 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     }
 
     public Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken) =>
-        ProcessMatcher.MatchAsync(Current, fresh, cancellationToken);
+        ProcessMatcher.MatchAsync(Current, fresh, Loans, cancellationToken);
+
+    public async Task<IReadOnlyList<Finding>> RepeatSettingsAsync(Vmm fresh, CancellationToken cancellationToken)
+    {
+        var findings = new List<Finding>();
+        foreach (var setting in Record.Spec.Settings)
+        {
+            try
+            {
+                await fresh.ExecuteAsync(setting.Command, JsonNode.Parse(setting.Arguments)!.AsObject(), cancellationToken);
+            }
+            catch (QmpException e)
+            {
+                findings.Add(Finding.Warn(
+                    "setting-lost", setting.Subject, $"{setting.What} ({setting.Command}) cannot be set in the new VMM: {e.Description}", "set it again after the update"));
+            }
+        }
+
+        return findings;
+    }
 
     public async Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken)
     {
@@ -334,6 +366,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         await Consoles.DisposeAsync();
         await Current.DisposeAsync();
         _standIns?.Dispose();
+        Loans.Dispose();
         _mark?.Dispose();
         _verified.Dispose();
         _held.Dispose();

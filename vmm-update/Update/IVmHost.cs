@@ -39,6 +39,9 @@ internal interface IVmHost
     /// <summary>Gives the new VMM the scheduling, CPU affinity, limits and cgroup of the current one, as they are now.</summary>
     Task<IReadOnlyList<Finding>> MatchProcessAsync(Vmm fresh, CancellationToken cancellationToken);
 
+    /// <summary>Sets in the new VMM what clients have set in those before it by QMP.</summary>
+    Task<IReadOnlyList<Finding>> RepeatSettingsAsync(Vmm fresh, CancellationToken cancellationToken);
+
     /// <summary>Connects the consoles' clients to the new VMM, too.</summary>
     Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken);
 

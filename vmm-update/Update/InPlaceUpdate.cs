@@ -76,7 +76,7 @@ internal sealed partial class InPlaceUpdate(
         await new Retirement(host, options, clock, findings, faults, logger).RunAsync(
             _fresh!,
             engine,
-            _ => Task.CompletedTask,
+            async token => findings.AddRange(await host.RepeatSettingsAsync(_fresh!, token)),
             async () =>
             {
                 await _old.DisposeAsync();
@@ -326,6 +326,7 @@ internal sealed partial class InPlaceUpdate(
         File.Delete(StateFile);
         await dead.DisposeAsync();
         await engine.RestoreAsync(revived, cancellationToken);
+        findings.AddRange(await host.RepeatSettingsAsync(revived, cancellationToken));
         findings.AddRange(await host.AfterCommitAsync(revived, cancellationToken));
         return report with { Outcome = UpdateOutcome.RolledBack, From = report.From with { Pid = revived.Pid } };
     }

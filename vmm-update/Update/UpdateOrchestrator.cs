@@ -228,6 +228,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         if (_findings.Find(f => f.Severity == Severity.Fail) is { } blocker)
             throw new UpdateException(blocker.Id, $"{blocker.Object}: {blocker.Evidence}", blocker.Fix) { IsRefusal = true };
         _findings.AddRange(await host.MatchProcessAsync(switchover.New, cancellationToken));
+        _findings.AddRange(await host.RepeatSettingsAsync(switchover.New, cancellationToken));
         await host.PrepareConsolesAsync(switchover.New, cancellationToken);
         await _faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
     }

@@ -19,6 +19,15 @@ internal static class Components
 
     public static string VerifyDisk => File("CPRSHARP_VERIFY_DISK");
 
+    /// <summary>A root directory with libvirt.</summary>
+    public static string LibvirtRoot => Value("CPRSHARP_LIBVIRT_ROOT");
+
+    /// <summary>Starts a host with libvirt.</summary>
+    public static string LibvirtHost => File("CPRSHARP_LIBVIRT_HOST");
+
+    /// <summary>Installs what was published.</summary>
+    public static string Install => File("CPRSHARP_INSTALL");
+
     /// <summary>The program under test, beside the tests.</summary>
     public static string CprSharp
     {

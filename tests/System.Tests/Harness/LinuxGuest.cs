@@ -1,18 +1,18 @@
-using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
-using System.Text.RegularExpressions;
 using CprSharp.Memfd;
 
 namespace CprSharp.SystemTests.Harness;
 
 /// <summary>The Linux guest with its workload, spoken to over its serial port.</summary>
 /// <remarks>QEMU writes what the guest says into a log whether a client is connected or not, so that nothing is missed over an update.</remarks>
-internal sealed partial class LinuxGuest(TestHost host)
+internal sealed class LinuxGuest(TestHost host)
 {
     private string SerialSocket => host.File("serial.sock");
 
     private string SerialLog => host.File("serial.log");
+
+    private GuestLog Log => new(SerialLog);
 
     public string Disk => host.File("disk.img");
 
@@ -32,9 +32,7 @@ internal sealed partial class LinuxGuest(TestHost host)
     }
 
     /// <summary>Waits until the workload runs and has written to its disk.</summary>
-    public Task ReadyAsync() => Deadlines.EventuallyAsync(
-        () => Reports() is { Count: > 1 } reports && reports[^1].DiskSequence > 0 ? null : $"the guest does not come up; it said:\n{Tail()}",
-        Deadlines.Guest);
+    public Task ReadyAsync() => Log.ReadyAsync();
 
     /// <summary>Sends a line, and waits for an answer that comes after it.</summary>
     public async Task<string> AskAsync(string command, string answer)
@@ -45,47 +43,16 @@ internal sealed partial class LinuxGuest(TestHost host)
         string? line = null;
         await Deadlines.EventuallyAsync(() =>
         {
-            line = Text()[(int)before..].Split('\n').FirstOrDefault(l => l.StartsWith($"CPRSHARP {answer}", StringComparison.Ordinal));
-            return line is null ? $"the guest does not answer '{command}'; it said:\n{Tail()}" : null;
+            line = Log.Text()[(int)before..].Split('\n').FirstOrDefault(l => l.StartsWith($"CPRSHARP {answer}", StringComparison.Ordinal));
+            return line is null ? $"the guest does not answer '{command}'; it said:\n{Log.Tail()}" : null;
         }, Deadlines.Guest);
         socket.Shutdown(SocketShutdown.Both);
         return line!.TrimEnd('\r');
     }
 
-    /// <summary>The guest goes on: it reports anew, twice.</summary>
-    public Task GoesOnAsync()
-    {
-        var before = Reports().Count;
-        return Deadlines.EventuallyAsync(() => Reports().Count >= before + 2 ? null : $"the guest is silent; it said:\n{Tail()}", Deadlines.Guest);
-    }
+    public Task GoesOnAsync() => Log.GoesOnAsync();
 
-    /// <summary>
-    /// Nothing was lost, repeated or turned back since the guest started: a tick for every millisecond (late ones are made up for), and
-    /// not one error in memory, on the disk or of the clocks.
-    /// </summary>
-    public async Task ExpectUnharmedAsync()
-    {
-        var first = Reports().Min(r => r.Milliseconds - r.Ticks);
-        await Deadlines.EventuallyAsync(() =>
-        {
-            var lag = Reports()[^1] is var last ? last.Milliseconds - last.Ticks : 0;
-            return lag <= first + 5 ? null : $"{lag - first} ticks are missing";
-        }, Deadlines.Guest);
-
-        GuestReport? before = null;
-        foreach (var report in Reports())
-        {
-            Assert.True(report is { MemoryErrors: 0, DiskErrors: 0, ClockErrors: 0 }, $"the guest found errors: {report}\n{Tail()}");
-            Assert.True(report.Ticks <= report.Milliseconds - first + 5, $"ticks were repeated: {report}");
-            if (before is not null)
-            {
-                Assert.True(report.Milliseconds > before.Milliseconds && report.Ticks > before.Ticks, $"time went backwards: {before} then {report}");
-                Assert.True(report.DiskSequence >= before.DiskSequence && report.MemoryRounds >= before.MemoryRounds, $"work was undone: {before} then {report}");
-            }
-
-            before = report;
-        }
-    }
+    public Task ExpectUnharmedAsync() => Log.ExpectUnharmedAsync();
 
     /// <summary>Every block the guest has ever written is whole and in its place, seen from outside.</summary>
     public async Task ExpectWholeDiskAsync()
@@ -95,25 +62,5 @@ internal sealed partial class LinuxGuest(TestHost host)
         Assert.Contains("torn=0", (await verify.ResultAsync()).Expect(0).Output);
     }
 
-    public IReadOnlyList<GuestReport> Reports() => !File.Exists(SerialLog) ? [] : [.. Report().Matches(Text()).Select(m => new GuestReport(
-        Number(m, "t"), Number(m, "ticks"), Number(m, "rounds"), Number(m, "memory"), Number(m, "seq"), Number(m, "disk"), Number(m, "clock")))];
-
-    private static long Number(Match match, string group) => long.Parse(match.Groups[group].Value, CultureInfo.InvariantCulture);
-
-    private string Text()
-    {
-        using var stream = new FileStream(SerialLog, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-        using var reader = new StreamReader(stream, Encoding.Latin1);
-        return reader.ReadToEnd();
-    }
-
-    private string Tail() => File.Exists(SerialLog) ? Text() is var text && text.Length > 2000 ? text[^2000..] : text : "(nothing)";
-
-    [GeneratedRegex(
-        @"CPRSHARP t=(?<t>\d+) ticks=(?<ticks>\d+) gaps=\d+ maxgap_ms=[\d.]+ mem_rounds=(?<rounds>\d+) mem_errors=(?<memory>\d+) disk_seq=(?<seq>\d+) disk_errors=(?<disk>\d+) clock_errors=(?<clock>\d+)\r?\n",
-        RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
-    private static partial Regex Report();
+    public IReadOnlyList<GuestReport> Reports() => Log.Reports();
 }
-
-/// <summary>One line of the workload's report.</summary>
-internal sealed record GuestReport(long Milliseconds, long Ticks, long MemoryRounds, long MemoryErrors, long DiskSequence, long DiskErrors, long ClockErrors);

@@ -104,12 +104,27 @@ public sealed class HotPlugTests
     [InlineData("blockdev-add", """{"driver":"file","node-name":"f","filename":"/dev/fdset/7"}""", "descriptor-not-held", "f")]
     [InlineData("blockdev-change-medium", """{"id":"nowhere","filename":"/f"}""", "medium", "nowhere")]
     [InlineData("blockdev-snapshot", """{"node":"x","overlay":"y"}""", "block-graph", "blockdev-snapshot")]
-    [InlineData("block_set_io_throttle", """{"id":"cd0","bps":1}""", "setting-lost", "cd0")]
+    [InlineData("expire_password", """{"protocol":"vnc","time":"now"}""", "setting-lost", "expire_password")]
     public void What_a_command_line_cannot_say_is_a_finding(string command, string arguments, string id, string subject)
     {
         HotPlugResult result = Apply(command, arguments).Result;
         SpecFinding finding = Assert.Single(result.Findings, found => found.Id == id);
         Assert.Equal(subject, finding.Object);
         Assert.Contains(finding, result.Spec.Findings);
+    }
+
+    [Fact]
+    public void What_the_same_command_sets_in_the_next_VMM_is_kept()
+    {
+        VmSpec spec = Apply("block_set_io_throttle", """{"id":"cd0","bps":1,"iops":2}""").Result.Spec;
+        spec = HotPlug.Apply(spec, "block_set_io_throttle", (JsonObject)JsonNode.Parse("""{"id":"cd0","bps":3}""")!, New).Spec;
+        spec = HotPlug.Apply(spec, "qom-set", (JsonObject)JsonNode.Parse("""{"path":"/machine/peripheral/b0","property":"guest-stats-polling-interval","value":5}""")!, New).Spec;
+        spec = HotPlug.Apply(spec, "qom-set", (JsonObject)JsonNode.Parse("""{"path":"/machine/peripheral/b0","property":"other","value":5}""")!, New).Spec;
+        Assert.Equal(["block_set_io_throttle cd0", "qom-set /machine/peripheral/b0"], spec.Settings.Select(static s => $"{s.Command} {s.Subject}"));
+        Assert.Equal("""{"id":"cd0","bps":3,"iops":2}""", spec.Settings[0].Arguments);
+        Assert.Empty(spec.Findings.Where(static f => f.Id == "setting-lost"));
+
+        spec = HotPlug.Apply(spec, "device_del", (JsonObject)JsonNode.Parse("""{"id":"b0"}""")!, New).Spec;
+        Assert.Equal(["cd0"], spec.Settings.Select(static s => s.Subject));
     }
 }

@@ -41,7 +41,7 @@ public sealed class RealWorldTests
         VmSpec spec = Translate(LibvirtLine.Replace('\n', ' '));
         Assert.Equal("pc-q35-10.0", spec.MachineType);
         Assert.Equal([new ClientSocket("monitor", new DescriptorAddress(29))], spec.ClientSockets);
-        Assert.Equal([28, 29, 31], spec.InheritedDescriptors);
+        Assert.Equal([28, 31], spec.InheritedDescriptors);
         Assert.Equal(
             [
                 new GuestRamDescriptor(200, "pc.ram", 4L << 30), new ConsoleDescriptor(201, "charserial0", new TerminalAddress(null)),
@@ -55,6 +55,15 @@ public sealed class RealWorldTests
         Assert.Contains("-vnc none,audiodev=audio1", target, StringComparison.Ordinal);
         Assert.DoesNotContain("charmonitor", target, StringComparison.Ordinal);
         Assert.DoesNotContain(spec.Findings, static finding => finding.Severity == FindingSeverity.Fail);
+    }
+
+    [Fact]
+    public void Libvirt_as_its_emulator()
+    {
+        VmSpec spec = Translate(LibvirtLine.Replace('\n', ' '), settings: LaunchSettings.Default with { ServesPassedSockets = true });
+        Assert.Equal([31], spec.InheritedDescriptors);
+        Assert.Contains(new ConsoleDescriptor(202, "charchannel0", new DescriptorAddress(28)), spec.Descriptors);
+        Assert.Contains("-chardev socket,id=charchannel0,fd=202,server=on,wait=off", Line(spec.RenderTarget()), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,0 +1,143 @@
+using CprSharp.LibvirtTests.Harness;
+using CprSharp.SystemTests.Harness;
+
+namespace CprSharp.LibvirtTests;
+
+/// <summary>libvirt's hook, called by libvirtd and by hand (libvirt's <c>docs/hooks.rst</c>).</summary>
+public sealed class HookTests(LibvirtHost host)
+{
+    private const string Hook = "/etc/libvirt/hooks/qemu.d/cprsharp";
+
+    /// <summary>All but <c>prepare</c> that the document knows, and one that it does not.</summary>
+    private static readonly (string Operation, string Stage, string Extra)[] Operations =
+    [
+        ("start", "begin", "-"),
+        ("started", "begin", "-"),
+        ("stopped", "end", "-"),
+        ("release", "end", "unknown"),
+        ("release", "end", "shutdown"),
+        ("release", "end", "destroyed"),
+        ("release", "end", "crashed"),
+        ("release", "end", "migrated"),
+        ("release", "end", "saved"),
+        ("release", "end", "failed"),
+        ("release", "end", "from snapshot"),
+        ("release", "end", "daemon"),
+        ("migrate", "begin", "-"),
+        ("restore", "begin", "-"),
+        ("reconnect", "begin", "-"),
+        ("attach", "begin", "-"),
+        ("of-a-later-libvirt", "begin", "-"),
+    ];
+
+    [Fact]
+    public async Task By_policy_a_domain_that_could_not_be_updated_does_not_start_and_its_operator_reads_why()
+    {
+        await using var installed = await InstallAsync();
+        await using var plain = await Domain.DefineAsync(host, "refused", new DomainOptions { Emulator = LibvirtHost.OwnQemu });
+        await using var wrapped = await Domain.DefineAsync(host, "accepted");
+        host.Configure(("HookPolicy", "refuse"));
+        try
+        {
+            var failed = (await host.TryAsync("virsh", "start", "refused")).Expect(1);
+            Assert.Contains("could not be live-updated", failed.Errors);
+            Assert.Contains(LibvirtHost.Emulator, failed.Errors);
+            Assert.Equal("shut off", await plain.StateAsync());
+
+            // libvirt's every operation with one that could be: start, save, restore, reconnect, stop.
+            await wrapped.StartAsync();
+            await host.RestartLibvirtdAsync();
+            await wrapped.VirshAsync("managedsave");
+            await wrapped.VirshAsync("start");
+            await wrapped.Log.GoesOnAsync();
+            await wrapped.VirshAsync("destroy");
+
+            // One that runs already is let be when libvirtd comes back.
+            host.Configure();
+            await plain.StartAsync();
+            host.Configure(("HookPolicy", "refuse"));
+            await host.RestartLibvirtdAsync();
+            Assert.Equal("running", await plain.StateAsync());
+            await plain.VirshAsync("managedsave");
+        }
+        finally
+        {
+            host.Configure();
+        }
+    }
+
+    [Fact]
+    public async Task What_a_killed_supervisor_has_left_goes_when_libvirt_releases_the_domain()
+    {
+        await using var installed = await InstallAsync();
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "released");
+        await domain.StartAsync();
+        await host.RunAsync("kill", "-KILL", $"{await domain.PidAsync()}");
+        await Deadlines.EventuallyAsync(async () => (await host.RunAsync("ls", "/run/cprsharp")).Contains("released", StringComparison.Ordinal) ? "its directory is still there" : null);
+    }
+
+    [Fact]
+    public async Task No_operation_but_prepare_fails_or_prints_whatever_the_domain_is()
+    {
+        host.Configure(("HookPolicy", "refuse"));
+        await using var installed = await InstallAsync();
+        try
+        {
+            foreach (var (operation, stage, extra) in Operations)
+            foreach (var input in (string[])["echo '<domain type=\"xen\"><name>d</name></domain>'", "echo garbage", "true"])
+            {
+                var result = (await host.TryAsync("sh", "-c", $"{input} | {Hook} 'a domain' {operation} {stage} '{extra}'")).Expect(0);
+                Assert.Equal("", result.Output);
+            }
+        }
+        finally
+        {
+            host.Configure();
+        }
+    }
+
+    [Fact]
+    public async Task Prepare_warns_or_refuses_by_policy_and_a_hook_that_cannot_decide_lets_the_domain_start()
+    {
+        await using var installed = await InstallAsync();
+        try
+        {
+            const string blocked = "echo '<domain type=\"kvm\"><name>d</name><devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>'";
+            host.Configure();
+            var warned = (await host.TryAsync("sh", "-c", $"{blocked} | {Hook} d prepare begin -")).Expect(0);
+            Assert.Contains("could not be live-updated", warned.Errors);
+            Assert.Equal("", warned.Output);
+            host.Configure(("HookPolicy", "refuse"));
+            (await host.TryAsync("sh", "-c", $"{blocked} | {Hook} d prepare begin -")).Expect(1);
+            (await host.TryAsync("sh", "-c", $"echo garbage | {Hook} d prepare begin -")).Expect(0);
+            host.Configure(("HookPolicy", "nonsense"));
+            (await host.TryAsync("sh", "-c", $"{blocked} | {Hook} d prepare begin -")).Expect(0);
+            host.Configure(("HookPolicy", "refuse"));
+
+            // Whoever never ends its input does not hold libvirt up for ever.
+            (await host.TryAsync("sh", "-c", $"mkfifo /tmp/never; exec 8<>/tmp/never; {Hook} d prepare begin - </tmp/never")).Expect(0);
+        }
+        finally
+        {
+            host.Configure();
+        }
+    }
+
+    /// <summary>As <c>make install</c> puts it; libvirtd looks for hooks when it starts.</summary>
+    private async Task<Installed> InstallAsync()
+    {
+        await host.RunAsync("install", "-D", host.File("hook"), Hook);
+        await host.RestartLibvirtdAsync();
+        return new Installed(host);
+    }
+
+    private sealed class Installed(LibvirtHost host) : IAsyncDisposable
+    {
+        public async ValueTask DisposeAsync()
+        {
+            await host.RunAsync("rm", Hook);
+            await host.RestartLibvirtdAsync();
+        }
+    }
+}

@@ -1,0 +1,184 @@
+using CprSharp.LibvirtTests.Harness;
+using CprSharp.SystemTests.Harness;
+
+namespace CprSharp.LibvirtTests;
+
+/// <summary>libvirt does not notice that its domain's QEMU was replaced, and goes on with the new one as with the old.</summary>
+public sealed class UpdateTests(LibvirtHost host)
+{
+    [Fact]
+    public async Task A_domain_is_updated_by_name_and_by_QMP_and_libvirt_tells_nobody()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "web1", new DomainOptions { HasDisk = true });
+        await domain.StartAsync();
+        var id = await host.VirshAsync("domid", "web1");
+        using (var events = await EventWatch.StartAsync(host, domain))
+        {
+            var before = events.Seen().Length;
+            await domain.UpdateAsync(Components.Qemu111);
+            Assert.Equal("11.1.3", (await domain.VmmAsync()).Version);
+            var back = await domain.QmpAsync($$$"""{"execute":"__org.cprsharp_update","arguments":{"to":"{{{LibvirtHost.OwnQemu}}}"}}""");
+            Assert.Equal("updated", back.GetProperty("outcome").GetString());
+            await domain.Log.GoesOnAsync();
+            Assert.Equal("running", await domain.StateAsync());
+            var told = (await events.ProveAsync())[before..];
+            Assert.DoesNotContain(told, l => !l.Contains("custom-monitor", StringComparison.Ordinal));
+        }
+
+        Assert.Equal(id, await host.VirshAsync("domid", "web1"));
+        await domain.Log.ExpectUnharmedAsync();
+    }
+
+    [Fact]
+    public async Task What_an_operator_does_with_a_domain_works_before_and_after_an_update()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "ops", new DomainOptions { HasDisk = true });
+        var second = host.File("second.img");
+        await using (var image = File.Create(second))
+            image.SetLength(4 << 20);
+        File.SetUnixFileMode(second, (UnixFileMode)0b110_110_110);
+        var device = host.File("second.xml");
+        await File.WriteAllTextAsync(device, $"<disk type='file' device='disk'><driver name='qemu' type='raw' queue_size='1024'/><source file='{second}'/><target dev='vdb' bus='virtio'/></disk>");
+
+        await domain.StartAsync();
+        await OperateAsync(domain, device);
+        await domain.UpdateAsync(Components.Qemu111);
+        await OperateAsync(domain, device);
+        await host.RestartLibvirtdAsync();
+        await OperateAsync(domain, device);
+        await domain.UpdateAsync(LibvirtHost.OwnQemu);
+        await OperateAsync(domain, device);
+
+        // What is plugged in by libvirt goes over, too.
+        await domain.VirshAsync("attach-device", "--file", device);
+        await domain.UpdateAsync(Components.Qemu111);
+        Assert.Contains("vdb", await domain.VirshAsync("domblklist"));
+        Assert.Contains("second.img", (await domain.QmpAsync("""{"execute":"query-named-block-nodes"}""")).GetRawText());
+        await DetachAsync(domain, device);
+    }
+
+    [Fact]
+    public async Task Libvirtd_is_restarted_while_an_update_is_under_way()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "restart");
+        await domain.StartAsync();
+        using var update = host.Start("env", "CPRSHARP_FAULT=prepare.ready:hang", "cprsharp", "update", "restart", "--to", Components.Qemu111);
+        await Deadlines.EventuallyAsync(async () => (await host.ProcessesAsync("guest=restart")).Length == 3 ? null : "no second QEMU");
+        await host.RestartLibvirtdAsync();
+        Assert.Equal("running", await domain.StateAsync());
+        await domain.QmpAsync("""{"execute":"__org.cprsharp_cancel"}"""); // the one way out of a hang: nothing was touched yet
+        Assert.Equal(1, (await update.ResultAsync()).ExitCode);
+        await domain.UpdateAsync(Components.Qemu111);
+        Assert.Equal("running", await domain.StateAsync());
+    }
+
+    /// <summary>libvirt turns the migration's events on once, when it connects, and waits for them in every job.</summary>
+    [Fact]
+    public async Task A_domain_is_saved_after_an_update_and_goes_on_where_it_was()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "saved", new DomainOptions { HasDisk = true });
+        await domain.StartAsync();
+        await domain.UpdateAsync(Components.Qemu111);
+        await domain.UpdateAsync(LibvirtHost.OwnQemu);
+        await domain.VirshAsync("managedsave");
+        Assert.Equal("shut off", await domain.StateAsync());
+        var ticks = domain.Log.Reports()[^1].Ticks;
+        await domain.VirshAsync("start");
+        await domain.Log.GoesOnAsync();
+        Assert.True(domain.Log.Reports()[^1].Ticks > ticks);
+        Assert.Equal(0, domain.Log.Reports()[^1].MemoryErrors);
+        Assert.Equal("10.0.13", (await domain.VmmAsync()).Version);
+        await domain.UpdateAsync(Components.Qemu111);
+    }
+
+    [Fact]
+    public async Task A_domain_goes_to_another_host_after_an_update_and_is_updated_there()
+    {
+        host.Configure();
+        await using var other = await host.StartOtherAsync("two");
+        await using var domain = await Domain.DefineAsync(host, "moved");
+        await domain.StartAsync();
+        await domain.UpdateAsync(Components.Qemu111);
+        await domain.UpdateAsync(LibvirtHost.OwnQemu);
+        await domain.VirshAsync("migrate", "--live", "--desturi", other.ConnectUri, "--migrateuri", $"unix://{host.File("two")}/migration");
+        Assert.Equal("shut off", await domain.StateAsync());
+        Assert.Equal("running", await other.VirshAsync("domstate", "moved"));
+        await domain.Log.GoesOnAsync();
+        (await other.TryAsync("cprsharp", "update", "moved", "--to", Components.Qemu111)).Expect(0);
+        await domain.Log.GoesOnAsync();
+        Assert.Equal(0, domain.Log.Reports()[^1].MemoryErrors);
+        await other.VirshAsync("destroy", "moved");
+    }
+
+    [Fact]
+    public async Task Limits_that_libvirt_has_set_hold_after_an_update()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "limits", new DomainOptions { HasDisk = true });
+        await domain.StartAsync();
+        await domain.VirshAsync("blkdeviotune", "--device", "vda", "--total-iops-sec", "4321", "--total-bytes-sec", "7654321", "--live");
+        var before = await ThrottleAsync(domain);
+        Assert.Contains("4321", before);
+        var report = await domain.UpdateAsync(Components.Qemu111);
+        Assert.DoesNotContain(report.GetProperty("findings").EnumerateArray(), f => f.GetProperty("id").GetString() == "setting-lost");
+        Assert.Equal(before, await ThrottleAsync(domain));
+        Assert.Contains("4321", await domain.VirshAsync("blkdeviotune", "--device", "vda"));
+    }
+
+    [Fact]
+    public async Task Who_reads_the_console_goes_on_reading()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "console");
+        await domain.StartAsync();
+        var terminal = await domain.VirshAsync("ttyconsole");
+        var read = host.File("console.read");
+        using var reader = host.Start("sh", "-c", $"stty -F {terminal} raw -echo; exec cat {terminal} >{read}");
+        await Deadlines.EventuallyAsync(() => Lines(read).Length > 1 ? null : "nothing comes from the console");
+        await domain.UpdateAsync(Components.Qemu111);
+        await domain.UpdateAsync(LibvirtHost.OwnQemu);
+        Assert.Equal(terminal, await domain.VirshAsync("ttyconsole"));
+        await domain.Log.GoesOnAsync();
+        var log = domain.Log.Text().Split('\n');
+        var lines = Lines(read)[1..^1]; // the first may be a part of a line, the last the begin of one
+        var at = Array.IndexOf(log, lines[0]);
+        Assert.True(at >= 0, lines[0]);
+        Assert.Equal(log[at..(at + lines.Length)], lines);
+    }
+
+    private static string[] Lines(string file) => File.Exists(file) ? File.ReadAllText(file).Split('\n') : [];
+
+    private static async Task<string> ThrottleAsync(Domain domain)
+    {
+        var inserted = (await domain.QmpAsync("""{"execute":"query-block"}"""))[0].GetProperty("inserted");
+        return string.Join(' ', inserted.EnumerateObject().Where(p => p.Name.StartsWith("iops", StringComparison.Ordinal) || p.Name.StartsWith("bps", StringComparison.Ordinal)).Select(p => $"{p.Name}={p.Value}"));
+    }
+
+    private static async Task OperateAsync(Domain domain, string device)
+    {
+        Assert.Contains("running", await domain.VirshAsync("dominfo"));
+        Assert.Contains("state.state=1", await domain.VirshAsync("domstats"));
+        await domain.VirshAsync("suspend");
+        Assert.Equal("paused", await domain.StateAsync());
+        Assert.Equal("paused", (await domain.QmpAsync("""{"execute":"query-status"}""")).GetProperty("status").GetString());
+        await domain.VirshAsync("resume");
+        Assert.Equal("running", (await domain.QmpAsync("""{"execute":"query-status"}""")).GetProperty("status").GetString());
+        Assert.Contains("rd_req", await domain.VirshAsync("domblkstat", "--device", "vda"));
+        await domain.VirshAsync("domblkinfo", "--device", "vda");
+        Assert.Contains("/dev/pts/", await domain.VirshAsync("ttyconsole"));
+        await domain.VirshAsync("attach-device", "--file", device);
+        Assert.Contains("vdb", await domain.VirshAsync("domblklist"));
+        await DetachAsync(domain, device);
+        await domain.Log.GoesOnAsync();
+    }
+
+    private static async Task DetachAsync(Domain domain, string device)
+    {
+        await domain.VirshAsync("detach-device", "--file", device);
+        await Deadlines.EventuallyAsync(async () => (await domain.VirshAsync("domblklist")).Contains("vdb", StringComparison.Ordinal) ? "the disk is still there" : null);
+    }
+}

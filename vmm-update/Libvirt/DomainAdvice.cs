@@ -1,0 +1,37 @@
+using System.Collections.Immutable;
+using System.Xml.Linq;
+using CprSharp.VmmUpdate.Reporting;
+
+namespace CprSharp.VmmUpdate.Libvirt;
+
+/// <summary>What advice needs to know of the host.</summary>
+/// <param name="Emulator">Where <c>cprsharp-qemu-system-x86_64</c> is.</param>
+/// <param name="HasVhost">Whether libvirt would use the kernel's vhost for virtio networks.</param>
+/// <param name="Confines">Whether a security module confines domains: its name, or null.</param>
+internal sealed record AdviceFacts(string Emulator, bool HasVhost, string? Confines);
+
+/// <summary>What in a domain's XML stands in the way of its live update, and the XML without it.</summary>
+/// <param name="Domain">The domain's name.</param>
+/// <param name="Findings">Each thing looked at.</param>
+/// <param name="Changes">What is different in <paramref name="Changed"/>, one sentence each.</param>
+/// <param name="Changed">The XML, changed as far as that costs the guest nothing.</param>
+internal sealed record DomainAdvice(string Domain, ImmutableArray<Finding> Findings, ImmutableArray<string> Changes, XElement Changed)
+{
+    /// <summary>Of the XML as it is, not as changed.</summary>
+    public Verdict Verdict => Findings.Select(f => f.Severity).DefaultIfEmpty(Severity.Pass).Max() switch
+    {
+        Severity.Fail => Verdict.Blocked,
+        Severity.Warn => Verdict.ReadyWithWarnings,
+        _ => Verdict.Ready,
+    };
+
+    /// <summary>Advises. Pure. The format is libvirt's <c>docs/formatdomain.rst</c>.</summary>
+    /// <param name="domain">A <c>domain</c> element.</param>
+    /// <param name="facts">The host.</param>
+    public static DomainAdvice Of(XElement domain, AdviceFacts facts)
+    {
+        var rules = new DomainRules(new XElement(domain), facts);
+        rules.Apply();
+        return new DomainAdvice((string?)domain.Element("name") ?? "", [.. rules.Findings], [.. rules.Changes], rules.Domain);
+    }
+}

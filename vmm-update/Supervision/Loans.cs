@@ -1,0 +1,91 @@
+using System.Text.Json;
+using CprSharp.Memfd;
+using CprSharp.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace CprSharp.VmmUpdate.Supervision;
+
+/// <summary>What a privileged operator lends an unprivileged supervisor for one update: descriptors that only a privileged process can open.</summary>
+/// <remarks>
+/// libvirt runs its emulator, and with it the supervisor, without any capability. So it may not move the new VMM's vCPU threads into the
+/// cgroups that libvirt has made for the old one's, nor make a tap device in a network namespace of its own. The kernel asks who has opened a
+/// cgroup's file, not who writes to it (CVE-2021-4197).
+/// </remarks>
+internal sealed class Loans : IDisposable
+{
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, SafeFileHandle> _groups = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, IsolatedTap> _taps = new(StringComparer.Ordinal);
+
+    /// <summary>Takes what came with a command: <c>cgroups</c>, the files' paths in the order of their descriptors; or <c>tap</c>, a network
+    /// backend's id, with its queues' descriptors and then the socket's, and the device's <c>index</c>.</summary>
+    /// <exception cref="QmpException">The descriptors are not what the arguments say.</exception>
+    public void Take(string command, JsonElement arguments, QmpDescriptors descriptors)
+    {
+        var groups = arguments.TryGetProperty("cgroups", out var list) ? list.EnumerateArray().Select(g => g.GetString() ?? "").ToArray() : [];
+        var tap = arguments.TryGetProperty("tap", out var id) ? id.GetString() : null;
+        if (groups.Length != 0 ? groups.Length != descriptors.Count : tap is null || descriptors.Count < 2)
+            throw new QmpException(command, QmpErrorClass.GenericError, $"{descriptors.Count} descriptors came, which are not those of the arguments");
+
+        lock (_lock)
+        {
+            for (var i = 0; i < groups.Length; i++)
+            {
+                if (_groups.Remove(groups[i], out var before))
+                    before.Dispose();
+                _groups[groups[i]] = descriptors.Claim(i);
+            }
+
+            if (tap is not null)
+                TakeTap(command, tap, arguments.GetProperty("index").GetInt32(), descriptors);
+        }
+    }
+
+    /// <summary>A cgroup's file, to be written to; null when it was not lent.</summary>
+    public SafeFileHandle? Group(string file)
+    {
+        lock (_lock)
+            return _groups.GetValueOrDefault(file);
+    }
+
+    /// <summary>A stand-in for a network backend's tap, which the caller owns; null when none was lent.</summary>
+    public IsolatedTap? Tap(string netdev)
+    {
+        lock (_lock)
+            return _taps.Remove(netdev, out var tap) ? tap : null;
+    }
+
+    /// <summary>The update is over.</summary>
+    public void Return()
+    {
+        lock (_lock)
+        {
+            foreach (var group in _groups.Values)
+                group.Dispose();
+            _groups.Clear();
+            foreach (var tap in _taps.Values)
+                tap.Dispose();
+            _taps.Clear();
+        }
+    }
+
+    public void Dispose() => Return();
+
+    private void TakeTap(string command, string netdev, int index, QmpDescriptors descriptors)
+    {
+        try
+        {
+            foreach (var queue in descriptors.Take(descriptors.Count - 1))
+                _ = TapDevice.FlagsOf(queue);
+        }
+        catch (SyscallException e)
+        {
+            throw new QmpException(command, QmpErrorClass.GenericError, $"no stand-in for {netdev}: {e.Message}");
+        }
+
+        if (_taps.Remove(netdev, out var before))
+            before.Dispose();
+        SafeFileHandle[] all = [.. Enumerable.Range(0, descriptors.Count).Select(descriptors.Claim)];
+        _taps[netdev] = IsolatedTap.FromDescriptors(all[..^1], all[^1], index);
+    }
+}
