@@ -85,10 +85,12 @@ public sealed class HookTests(LibvirtHost host)
         try
         {
             foreach (var (operation, stage, extra) in Operations)
-            foreach (var input in (string[])["echo '<domain type=\"xen\"><name>d</name></domain>'", "echo garbage", "true"])
             {
-                var result = (await host.TryAsync("sh", "-c", $"{input} | {Hook} 'a domain' {operation} {stage} '{extra}'")).Expect(0);
-                Assert.Equal("", result.Output);
+                foreach (var input in (string[])["echo '<domain type=\"xen\"><name>d</name></domain>'", "echo garbage", "true"])
+                {
+                    var result = (await host.TryAsync("sh", "-c", $"{input} | {Hook} 'a domain' {operation} {stage} '{extra}'")).Expect(0);
+                    Assert.Equal("", result.Output);
+                }
             }
         }
         finally
