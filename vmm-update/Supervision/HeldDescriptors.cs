@@ -103,7 +103,10 @@ internal sealed class HeldDescriptors : IDisposable
             held._taps.Add((spec.Descriptors.OfType<TapDescriptor>().Single(t => t.Number == tap.Number), ProgramReplacement.Take(tap.Descriptor)));
         if (state.Quiet is [var ours, var theirs])
         {
-            var pair = (KeptDescriptors.TakeSocket(ours), KeptDescriptors.TakeSocket(theirs));
+            var pair = (Ours: KeptDescriptors.TakeSocket(ours), Theirs: KeptDescriptors.TakeSocket(theirs));
+
+            // They are so already; but the framework does not look, and refuses to send otherwise.
+            pair.Ours.Blocking = pair.Theirs.Blocking = false;
             held._quiet = new Lazy<(Socket Ours, Socket Theirs)>(() => pair);
             _ = held._quiet.Value;
         }
