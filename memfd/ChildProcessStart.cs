@@ -16,7 +16,7 @@ public sealed record ChildProcessStart
     /// <summary>argv from 1 on.</summary>
     public IReadOnlyList<string> Arguments { get; init; } = [];
 
-    /// <summary>argv[0]; null for <see cref="Path"/> as it is written.</summary>
+    /// <summary>argv[0]; null for <see cref="Path"/> as it is written. Not heeded with <see cref="EndsWithParent"/>.</summary>
     public string? Argv0 { get; init; }
 
     /// <summary>The whole environment; null to inherit ours.</summary>

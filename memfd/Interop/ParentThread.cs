@@ -5,15 +5,14 @@ internal static class ParentThread
 {
     private static readonly string[] Places = ["/usr/bin/setpriv", "/bin/setpriv", "/usr/sbin/setpriv"];
 
-    /// <summary>The same child, which asks for the signal before it becomes the program.</summary>
+    /// <summary>The same child, which asks for the signal before it becomes the program. Its argv[0] is the path: setpriv knows no other.</summary>
     internal static ChildProcessStart EndingWithUs(ChildProcessStart start)
     {
-        if (start.Argv0 is not null)
-            throw new ArgumentException("A child that ends with its parent cannot have another argv[0].", nameof(start));
         var setpriv = Array.Find(Places, File.Exists)
             ?? throw new SyscallException("posix_spawn", "setpriv", Errno.ENOENT, "install util-linux: its setpriv asks for the signal that ends a child with its parent");
         return start with
         {
+            Argv0 = null,
             Path = setpriv,
             Arguments = ["--pdeathsig", "KILL", "--", Path.GetFullPath(start.Path), .. start.Arguments],
         };
