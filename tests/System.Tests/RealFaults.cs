@@ -125,9 +125,9 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
             var vm = await machine.ReadyAsync();
             var pid = vm.VmmPid;
             using var update = vm.StartUpdate(Components.Qemu111, engine);
-            var fresh = await NewVmmAsync(vm);
+            var fresh = await NewVmmAsync(vm, old: pid);
             using var pidFd = Memfd.PidFd.Open(fresh);
-            await Task.Delay(random.Next(0, 600));
+            await Task.Delay(random.Next(0, 300));
             pidFd.Signal(Stop);
             var result = await update.ResultAsync();
             if (result.ExitCode == 0)
@@ -144,6 +144,7 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
     public async Task AnOldVmmThatIsKilledBeforeThePauseTakesTheGuestWithItAndThatIsSaid()
     {
         var vm = await machine.ReadyAsync();
+        await vm.UpdateAsync(Components.Qemu111); // only its own child's status does a supervisor learn
         using var update = vm.StartUpdate(Components.Qemu111, fault: "prepare.verified:hang");
         await NewVmmAsync(vm);
         await TestHost.EndAsync(vm.VmmPid);
@@ -401,13 +402,13 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
         Assert.Equal(pid, vm.VmmPid);
     }
 
-    /// <summary>Waits until the VMM that an update goes to exists; its PID.</summary>
-    private static async Task<int> NewVmmAsync(TestVm vm)
+    /// <summary>Waits until the VMM that an update goes to exists; its PID. With <paramref name="old"/>, also when it has taken over already.</summary>
+    private static async Task<int> NewVmmAsync(TestVm vm, int? old = null)
     {
         var pid = 0;
         await Deadlines.EventuallyAsync(() =>
         {
-            pid = vm.Host.Processes().FirstOrDefault(p => p.IsVmm && p.Arguments.Contains("-incoming", StringComparer.Ordinal) && p.Pid != vm.VmmPid)?.Pid ?? 0;
+            pid = vm.Host.Processes().FirstOrDefault(p => p.IsVmm && p.Arguments.Contains("-incoming", StringComparer.Ordinal) && p.Pid != (old ?? vm.VmmPid))?.Pid ?? 0;
             return pid == 0 ? $"no new VMM was started\n{vm.Logs()}" : null;
         });
         return pid;

@@ -53,10 +53,11 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
                 []);
         }
 
-        var listener = UnixSocket.Listen(switchover.CprSocket, 1, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        // A duplicate: a Socket that nobody refers to any more takes its handle with it at the next garbage collection.
+        using var listener = UnixSocket.Listen(switchover.CprSocket, 1, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         return new EngineStart(
             ["-incoming", "defer", "-incoming", Channel("fd", "str", CprDescriptor.ToString(System.Globalization.CultureInfo.InvariantCulture))],
-            [new InheritedDescriptor(listener.SafeHandle, CprDescriptor)]);
+            [new InheritedDescriptor(Descriptor.Duplicate(listener.SafeHandle), CprDescriptor)]);
     }
 
     public async Task PrepareAsync(Switchover switchover, CancellationToken cancellationToken)
