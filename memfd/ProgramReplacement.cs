@@ -15,7 +15,6 @@ public static class ProgramReplacement
     private const int SIGINT = 2;
     private const int SIGTERM = 15;
     private const int LastSignal = 64;
-    private const int CloseOnExec = 0x80000; // O_CLOEXEC as fdinfo shows it, proc_pid_fdinfo(5)
 
     /// <summary>Becomes that program. Returns only by an exception, with everything as it was.</summary>
     /// <param name="path">The program's file.</param>
@@ -66,7 +65,7 @@ public static class ProgramReplacement
 
     /// <summary>Numbers above 2 that a program which this process becomes would have: those that our own caller passed to us.</summary>
     public static IReadOnlyList<int> PassedDescriptors() =>
-        [.. ProcFile.Numbers("/proc/self/fd").Where(number => number > 2 && IsPassed(number))];
+        [.. ProcFile.Numbers("/proc/self/fd").Where(number => number > 2 && LibC.fcntl(number, LibC.F_GETFD, 0) is >= 0 and var flags && (flags & LibC.FD_CLOEXEC) == 0)];
 
     /// <summary>Executes a program in this process's place (execve(2)), with every signal at its default.</summary>
     /// <param name="path">The program's file.</param>
@@ -105,19 +104,5 @@ public static class ProgramReplacement
         foreach (var signal in new[] { SIGHUP, SIGINT, SIGTERM })
             set[(signal - 1) / 8] |= (byte)(1 << ((signal - 1) % 8));
         return set;
-    }
-
-    private static bool IsPassed(int number)
-    {
-        try
-        {
-            var flags = ProcFile.ReadText($"/proc/self/fdinfo/{number.ToString(CultureInfo.InvariantCulture)}")
-                .Split('\n').First(l => l.StartsWith("flags:", StringComparison.Ordinal));
-            return (Convert.ToInt32(flags["flags:".Length..].Trim(), 8) & CloseOnExec) == 0;
-        }
-        catch (SyscallException e) when (e.Errno == Errno.ENOENT)
-        {
-            return false; // the descriptor that read the directory
-        }
     }
 }

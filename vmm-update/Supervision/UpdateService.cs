@@ -204,33 +204,31 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
         }
         catch (UpdateException e)
         {
-            var current = supervisor.Current;
-            return new UpdateReport
+            return NotBegun(request, UpdateOutcome.Refused, new ReportError(e.Code, e.Message, e.Fix)) with
             {
-                Vm = supervisor.Directory.Name,
-                Outcome = UpdateOutcome.Refused,
-                Started = DateTimeOffset.UtcNow,
-                From = new VmmEnd(current.Version.ToString(), current.Binary, current.Pid),
-                To = new VmmEnd("", request.To, 0),
                 Findings = [Finding.Fail(e.Code, request.To, e.Message, e.Fix)],
-                Error = new ReportError(e.Code, e.Message, e.Fix),
             };
         }
     }
 
-    private UpdateReport Busy(UpdateRequest request)
+    private UpdateReport Busy(UpdateRequest request) => NotBegun(
+        request,
+        UpdateOutcome.Failed,
+        _reserved
+            ? new ReportError(ReportError.Busy, "the supervisor is being replaced by another build", "try again")
+            : new ReportError(ReportError.Busy, "another update of this VM is under way", $"wait for it; see `cprsharp status {supervisor.Directory.Name}`"));
+
+    private UpdateReport NotBegun(UpdateRequest request, UpdateOutcome outcome, ReportError error)
     {
         var current = supervisor.Current;
         return new UpdateReport
         {
             Vm = supervisor.Directory.Name,
-            Outcome = UpdateOutcome.Failed,
+            Outcome = outcome,
             Started = DateTimeOffset.UtcNow,
             From = new VmmEnd(current.Version.ToString(), current.Binary, current.Pid),
             To = new VmmEnd("", request.To, 0),
-            Error = _reserved
-                ? new ReportError(ReportError.Busy, "the supervisor is being replaced by another build", "try again")
-                : new ReportError(ReportError.Busy, "another update of this VM is under way", $"wait for it; see `cprsharp status {supervisor.Directory.Name}`"),
+            Error = error,
         };
     }
 
