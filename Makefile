@@ -23,7 +23,7 @@ build: ## all assemblies
 format: ## fails where a source is not formatted
 	@dotnet format --verify-no-changes
 
-test: components build publish ## every test; ONLY=NAME for one assembly. The last line is the sum
+test: deps build publish ## every test; ONLY=NAME for one assembly. The last line is the sum
 	@.ci/test $(ONLY)
 
 scenarios: components build ## all scenarios in the virtual host; 'integration-vm/scenario --list' says what they prove
