@@ -210,9 +210,9 @@ public sealed class RealFaults(SharedVm machine) : IClassFixture<SharedVm>
     public async Task AClientThatGoesAwayDoesNotStopItsUpdate()
     {
         var vm = await machine.ReadyAsync();
-        var generation = vm.Generation;
+        var (generation, pid) = (vm.Generation, vm.VmmPid);
         using var update = vm.StartUpdate(Components.Qemu111);
-        await NewVmmAsync(vm);
+        await NewVmmAsync(vm, old: pid);
         await TestHost.EndAsync(update.Pid);
         await Deadlines.EventuallyAsync(() => vm.Generation == generation + 1 ? null : $"the update did not go on\n{vm.Logs()}");
         await vm.ExpectOneRunningVmmAsync();
