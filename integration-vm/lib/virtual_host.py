@@ -107,9 +107,9 @@ def qemu(shape, results):
                 file.truncate(NVME_MIB << 20)
             options += ["-blockdev", f"driver=file,node-name={device.name},filename={comma(image)}"]
         elif device.kind == "e1000e":
-            options += ["-netdev", f"user,id={device.name},restrict=on"]
+            options += ["-netdev", f"hubport,id={device.name},hubid=0"]   # all network cards on one wire
         options += ["-device", device.option]
-    return [os.environ["CPRSHARP_QEMU_11_1"], *options]
+    return [os.environ["CPRSHARP_EMULATOR"], *options]
 
 
 def fsdev(tag, path, mode):
