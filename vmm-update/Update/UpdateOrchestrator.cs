@@ -34,6 +34,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private readonly HashSet<int> _kvmThreads = [];
     private FaultPlan _faults = FaultPlan.None;
     private UpdateJournal? _journal;
+    private RingDrain? _drain;
     private bool _wasRunning;
     private bool _continued;
 
@@ -154,6 +155,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             await TransferAsync(switchover, watch, pause.Token);
 
             _clock.Enter(UpdatePhase.Verify);
+            await _drain!.WaitAsync(pause.Token);
             await _faults.HitAsync(FaultPoint.TransferEnd, pause.Token);
 
             _clock.Enter(UpdatePhase.Commit);
@@ -233,6 +235,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         _findings.AddRange(await host.RepeatSettingsAsync(switchover.New, cancellationToken));
         await host.PrepareConsolesAsync(switchover.New, cancellationToken);
         await host.PrepareNetworkAsync(switchover.Old, cancellationToken);
+        _drain = RingDrain.Of(switchover.Old);
         await _faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
     }
 
