@@ -6,7 +6,7 @@ namespace CprSharp.SystemTests;
 /// <summary>Disks whose requests the kernel carries out by itself: none is lost, torn or done twice, however many updates come in between.</summary>
 public sealed class DiskTests(ITestOutputHelper output)
 {
-    [Theory]
+    [Theory(Explicit = true)] // in `make soak`
     [InlineData("io_uring", "")]
     [InlineData("native", "")]
     [InlineData("io_uring", ",iothread=io")]
