@@ -34,7 +34,7 @@ scenario: components build ## one scenario in the virtual host: NAME=...
 
 soak: components build ## random faults for MINUTES=15 (SEED=N replays), then streams and networks over UPDATES=100 updates
 	@MINUTES=$(or $(MINUTES),15) $(if $(SEED),SEED=$(SEED)) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
-	    --logger 'console;verbosity=detailed' --filter 'FullyQualifiedName~SoakTests' -- xUnit.Explicit=on
+	    --logger 'console;verbosity=detailed' --filter 'FullyQualifiedName~SoakTests|FullyQualifiedName~DiskTests' -- xUnit.Explicit=on
 	@CPRSHARP_TEST_UPDATES=$(or $(UPDATES),100) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
 	    --filter 'FullyQualifiedName~ConsoleTests|FullyQualifiedName~NetworkTests'
 

@@ -3,11 +3,20 @@ using Microsoft.Win32.SafeHandles;
 
 namespace CprSharp.Memfd;
 
-/// <summary>A tap device in a network namespace of its own, in which nothing ever happens; it goes with its descriptors.</summary>
+/// <summary>
+/// A tap device in a network namespace of its own, in which nothing happens but what its user does; it goes with its descriptors. What the user
+/// sends can be taken from it, frame by frame (<see cref="Receive"/>).
+/// </summary>
 public sealed class IsolatedTap : IDisposable
 {
     /// <summary>The kernel chooses a queue by a frame's flow: so many flows miss none of a few queues.</summary>
     private const int FlowsPerQueue = 32;
+
+    /// <summary>For frames that wait to be taken. A VMM's are taken at once; a burst must find room.</summary>
+    private const int ReceiveBuffer = 32 << 20;
+
+    /// <summary>What each of them is called, in its namespace.</summary>
+    public const string DeviceName = "quiet";
 
     private readonly List<SafeFileHandle> _queues;
     private readonly SafeFileHandle _packets;
@@ -30,11 +39,16 @@ public sealed class IsolatedTap : IDisposable
     public int Index => _address.sll_ifindex;
 
     /// <summary>One that another process has made and sent the descriptors of, which it owns.</summary>
-    /// <exception cref="SyscallException">TUNGETIFF: not queues of a tap device; they are still the caller's.</exception>
+    /// <exception cref="SyscallException">TUNGETIFF: not queues of a tap device; PACKET_VNET_HDR: not such a socket; they are still the caller's.</exception>
     public static IsolatedTap FromDescriptors(IReadOnlyList<SafeFileHandle> queues, SafeFileHandle packets, int index)
     {
         foreach (var queue in queues)
             _ = TapDevice.FlagsOf(queue);
+        var size = sizeof(int);
+        if (LibC.getsockopt(packets, LibC.SOL_PACKET, LibC.PACKET_VNET_HDR, out var header, ref size) != 0)
+            throw SyscallException.FromLastError("getsockopt", "PACKET_VNET_HDR");
+        if (header == 0)
+            throw new SyscallException("getsockopt", "PACKET_VNET_HDR is not set", Errno.EINVAL);
         return new IsolatedTap([.. queues], packets, index);
     }
 
@@ -45,38 +59,56 @@ public sealed class IsolatedTap : IDisposable
     public static IsolatedTap Create(int queues, TapFlags flags)
     {
         // A thread of its own: its namespace is not to be had by anybody else, and ends with it but for the descriptors.
-        IsolatedTap? made = null;
-        Exception? failure = null;
-        var thread = new Thread(() =>
-        {
-            try
-            {
-                made = CreateHere(queues, flags);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                failure = e;
-            }
-        });
-        thread.Start();
-        thread.Join();
-        return made ?? throw new IOException(failure!.Message, failure);
+        return OnThread(() => CreateHere(queues, flags));
     }
 
-    /// <summary>Makes every queue readable once.</summary>
-    public void Wake()
+    /// <summary>Makes every queue of somebody's isolated tap readable once, of which we have nothing but a queue.</summary>
+    /// <exception cref="SyscallException">TUNGETDEVNETNS, setns, socket: EPERM (CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_NET_RAW).</exception>
+    public static void Wake(SafeFileHandle queue, int queues)
     {
-        // An IPv4 packet of UDP, whose ports make the flow.
-        Span<byte> frame = stackalloc byte[60];
-        frame.Clear();
+        using var space = LibC.Adopt(LibC.ioctl(queue, LibC.TUNGETDEVNETNS, 0), "TUNGETDEVNETNS", null);
+        using var tap = OnThread(() =>
+        {
+            if (LibC.setns(space, LibC.CLONE_NEWNET) != 0)
+                throw SyscallException.FromLastError("setns", null);
+            var (packets, index) = OpenPackets(TapDevice.NameOf(queue));
+            return new IsolatedTap([], packets, index);
+        });
+        tap.Wake(queues);
+    }
+
+    /// <summary>Takes the next frame that its user has sent.</summary>
+    /// <param name="frame">Where it goes, of <see cref="LongestFrame"/> bytes: header and frame, as a tap device takes them.</param>
+    /// <param name="headerBytes">The length of that device's header.</param>
+    /// <returns>Bytes; <see cref="NonBlocking.WouldBlock"/>.</returns>
+    /// <exception cref="SyscallException">recvmsg: ENETDOWN and others.</exception>
+    public int Receive(Span<byte> frame, int headerBytes) => TapFrames.Receive(_packets, frame, headerBytes);
+
+    /// <summary>Room for any frame.</summary>
+    public static int LongestFrame => TapFrames.LongestFrame;
+
+    /// <summary>What its user has set on it.</summary>
+    /// <exception cref="SyscallException">ioctl: as for a tap device.</exception>
+    public TapSettings Settings() => TapSettings.Read(_queues, _packets, DeviceName);
+
+    /// <summary>Makes every queue readable once.</summary>
+    public void Wake() => Wake(_queues.Count);
+
+    private void Wake(int queues)
+    {
+        // An empty virtio-net header, and an IPv4 packet of UDP, whose ports make the flow.
+        const int header = 10;
+        Span<byte> message = stackalloc byte[header + 60];
+        message.Clear();
+        var frame = message[header..];
         frame[12] = 0x08;
         frame[14] = 0x45;
         frame[17] = 46;
         frame[23] = 17;
-        for (var flow = 0; flow < _queues.Count * FlowsPerQueue; flow++)
+        for (var flow = 0; flow < queues * FlowsPerQueue; flow++)
         {
             (frame[34], frame[35]) = ((byte)(flow >> 8), (byte)flow);
-            _ = LibC.sendto(_packets, frame, (nuint)frame.Length, LibC.MSG_DONTWAIT, _address, 20);
+            _ = LibC.sendto(_packets, message, (nuint)message.Length, LibC.MSG_DONTWAIT, _address, 20);
         }
     }
 
@@ -99,19 +131,21 @@ public sealed class IsolatedTap : IDisposable
         SafeFileHandle? packets = null;
         try
         {
-            var first = TapDevice.Open("quiet", flags);
+            var first = TapDevice.Open(DeviceName, flags);
             queues.Add(first.Queue);
             while (queues.Count < count)
                 queues.Add(TapDevice.Open(first.Name, flags).Queue);
 
-            packets = LibC.Adopt(LibC.OpenSocket(LibC.AF_PACKET, LibC.SOCK_RAW | LibC.SOCK_CLOEXEC, 0), "socket", "AF_PACKET");
-            var request = new LibC.ifreq_t { Name = first.Name };
-            TapDevice.Control(packets, LibC.SIOCGIFFLAGS, ref request, "SIOCGIFFLAGS", first.Name);
-            request.ifr_flags |= LibC.IFF_UP;
-            TapDevice.Control(packets, LibC.SIOCSIFFLAGS, ref request, "SIOCSIFFLAGS", first.Name);
-            request = new LibC.ifreq_t { Name = first.Name };
-            TapDevice.Control(packets, LibC.SIOCGIFINDEX, ref request, "SIOCGIFINDEX", first.Name);
-            return new IsolatedTap(queues, packets, request.Index);
+            using (var any = LibC.Adopt(LibC.OpenSocket(LibC.AF_PACKET, LibC.SOCK_RAW | LibC.SOCK_CLOEXEC, 0), "socket", "AF_PACKET"))
+            {
+                var request = new LibC.ifreq_t { Name = first.Name };
+                TapDevice.Control(any, LibC.SIOCGIFFLAGS, ref request, "SIOCGIFFLAGS", first.Name);
+                request.ifr_flags |= LibC.IFF_UP;
+                TapDevice.Control(any, LibC.SIOCSIFFLAGS, ref request, "SIOCSIFFLAGS", first.Name);
+            }
+
+            (packets, var index) = OpenPackets(first.Name);
+            return new IsolatedTap(queues, packets, index);
         }
         catch
         {
@@ -119,5 +153,56 @@ public sealed class IsolatedTap : IDisposable
             packets?.Dispose();
             throw;
         }
+    }
+
+    /// <summary>In the device's namespace.</summary>
+    private static (SafeFileHandle Packets, int Index) OpenPackets(string device)
+    {
+        var packets = LibC.Adopt(LibC.OpenSocket(LibC.AF_PACKET, LibC.SOCK_RAW | LibC.SOCK_CLOEXEC, 0), "socket", "AF_PACKET");
+        try
+        {
+            var request = new LibC.ifreq_t { Name = device };
+            TapDevice.Control(packets, LibC.SIOCGIFINDEX, ref request, "SIOCGIFINDEX", device);
+            Set(LibC.SOL_PACKET, LibC.PACKET_VNET_HDR, 1, "PACKET_VNET_HDR");
+            Set(LibC.SOL_PACKET, LibC.PACKET_AUXDATA, 1, "PACKET_AUXDATA");
+            Set(LibC.SOL_PACKET, LibC.PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING");
+            Set(LibC.SOL_SOCKET, LibC.SO_RCVBUFFORCE, ReceiveBuffer, "SO_RCVBUFFORCE");
+            var address = new LibC.sockaddr_ll_t { sll_family = LibC.AF_PACKET, sll_protocol = LibC.ETH_P_ALL, sll_ifindex = request.Index };
+            if (LibC.bind(packets, address, 20) != 0)
+                throw SyscallException.FromLastError("bind", device);
+            return (packets, request.Index);
+        }
+        catch
+        {
+            packets.Dispose();
+            throw;
+        }
+
+        void Set(int level, int option, int value, string name)
+        {
+            if (LibC.setsockopt(packets, level, option, value, sizeof(int)) != 0)
+                throw SyscallException.FromLastError("setsockopt", name);
+        }
+    }
+
+    /// <summary>Whatever namespace the thread goes to, it goes with it.</summary>
+    private static IsolatedTap OnThread(Func<IsolatedTap> work)
+    {
+        IsolatedTap? made = null;
+        Exception? failure = null;
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                made = work();
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                failure = e;
+            }
+        });
+        thread.Start();
+        thread.Join();
+        return made ?? throw new IOException(failure!.Message, failure);
     }
 }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using CprSharp.Memfd.Interop;
 using Microsoft.Win32.SafeHandles;
 
@@ -68,7 +69,7 @@ public sealed class TapDevice : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Queue.Dispose();
 
-    internal static void Control(SafeFileHandle descriptor, uint code, ref LibC.ifreq_t request, string name, string? subject)
+    internal static void Control(SafeHandle descriptor, uint code, ref LibC.ifreq_t request, string name, string? subject)
     {
         if (LibC.ioctl(descriptor, code, ref request) != 0)
             throw SyscallException.FromLastError(name, subject);

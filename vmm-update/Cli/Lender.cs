@@ -40,8 +40,11 @@ internal static class Lender
         foreach (var netdev in record.Spec.Descriptors.OfType<TapDescriptor>().GroupBy(t => t.Netdev, StringComparer.Ordinal))
         {
             using var queue = process.GetDescriptor(netdev.First().Spare);
-            using var tap = IsolatedTap.Create(netdev.Count(), TapDevice.FlagsOf(queue));
-            await vm.LendAsync(new JsonObject { ["tap"] = netdev.Key, ["index"] = tap.Index }, [.. tap.Queues, tap.Packets], cancellationToken);
+            for (var i = 0; i < Loans.TapsForOneUpdate; i++)
+            {
+                using var tap = IsolatedTap.Create(netdev.Count(), TapDevice.FlagsOf(queue));
+                await vm.LendAsync(new JsonObject { ["tap"] = netdev.Key, ["index"] = tap.Index }, [.. tap.Queues, tap.Packets], cancellationToken);
+            }
         }
     }
 

@@ -65,7 +65,7 @@ internal static class TapTranslation
     {
         int number = queue.Number ?? draft.TakeNumber();
         draft.TakeInherited(number);
-        draft.Descriptors.Add(new TapDescriptor(number, draft.TakeNumber(), draft.TakeNumber(), id, queue.Source));
+        draft.Descriptors.Add(new TapDescriptor(number, draft.TakeNumber(), id, queue.Source));
         return number;
     }
 }

@@ -92,15 +92,14 @@ public sealed record ConsoleDescriptor(
 /// <summary>A queue of a tap device. The VMM that runs the guest has it at <paramref name="Number"/>; every VMM has it at <paramref name="Spare"/>.</summary>
 /// <remarks>
 /// A VMM that is being prepared has a tap device on which nothing happens at <paramref name="Number"/>: what QEMU does to its tap when it
-/// starts (no header, no offloads, queues detached, a first frame read) would break the network of the guest that still runs. A VMM that has
-/// stopped the guest has there what <paramref name="Quiet"/> is: it would read one more frame, and die with it.
+/// starts (no header, no offloads, queues detached, a first frame read) would break the network of the guest that still runs. A VMM that is
+/// about to stop the guest is lent such a device, too: it would read one more frame, and die with it.
 /// </remarks>
 /// <param name="Number">Number in the child, as QEMU is told.</param>
 /// <param name="Spare">Number of the queue itself.</param>
-/// <param name="Quiet">Number of a socket on which nothing ever comes.</param>
 /// <param name="Netdev">Id of the network backend; its queues follow each other.</param>
 /// <param name="Source">Where the queue comes from.</param>
-public sealed record TapDescriptor(int Number, int Spare, int Quiet, string Netdev, TapSource Source) : HeldDescriptor(Number);
+public sealed record TapDescriptor(int Number, int Spare, string Netdev, TapSource Source) : HeldDescriptor(Number);
 
 /// <summary>Where a tap queue comes from.</summary>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]

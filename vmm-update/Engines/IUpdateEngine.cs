@@ -72,7 +72,7 @@ internal sealed class Switchover(VmDirectory directory, Vmm old, int newGenerati
     /// <summary>
     /// Whether the new VMM has to be seen to be whole before it is told to go on, for which the old one waits with its completion, too (capability
     /// <c>return-path</c>): where completion is final; where the guest stays paused; and where there are tap devices, which the new VMM gets when it
-    /// has loaded. That the old VMM's main loop stands still meanwhile keeps it from reading a tap that is about to be taken from it.
+    /// has loaded.
     /// </summary>
     public bool AwaitsLoad { get; init; }
 

@@ -26,7 +26,7 @@ internal sealed class TapStandIns : IDisposable
         {
             foreach (var netdev in taps.GroupBy(t => t.Wanted.Netdev))
             {
-                var tap = loans.Tap(netdev.Key) ?? IsolatedTap.Create(netdev.Count(), TapDevice.FlagsOf(netdev.First().Queue));
+                var tap = Make(netdev.Key, netdev.Count(), netdev.First().Queue, loans);
                 standIns._taps.Add(tap);
                 descriptors.AddRange(netdev.Zip(tap.Queues, (t, queue) => new InheritedDescriptor(queue, t.Wanted.Number)));
             }
@@ -36,26 +36,59 @@ internal sealed class TapStandIns : IDisposable
         catch (IOException e)
         {
             standIns.Dispose();
-            throw new UpdateException(
-                "tap-handover", $"the new VMM's stand-in for a tap device cannot be made: {e.Message}", "run the update as root (`cprsharp update`), or the supervisor with CAP_NET_ADMIN and CAP_SYS_ADMIN", e)
-            {
-                IsRefusal = true,
-            };
+            throw Refusal(e);
         }
     }
 
+    /// <summary>One for a network backend, of its kind, or one that was lent.</summary>
+    public static IsolatedTap Make(string netdev, int queues, SafeFileHandle like, Loans loans) =>
+        loans.Tap(netdev) ?? IsolatedTap.Create(queues, TapDevice.FlagsOf(like));
+
+    /// <summary>What to say when it cannot be made.</summary>
+    public static UpdateException Refusal(Exception e) => new(
+        "tap-handover", $"a stand-in for a tap device cannot be made: {e.Message}", "run the update as root (`cprsharp update`), or the supervisor with CAP_NET_ADMIN and CAP_SYS_ADMIN", e)
+    {
+        IsRefusal = true,
+    };
+
     /// <summary>Gives a VMM the real devices: one that has loaded the guest and does not run it yet, or one that shall run it again.</summary>
     /// <exception cref="UpdateException">They cannot be exchanged.</exception>
-    public static void Connect(PidFd vmm, VmSpec spec) => Exchange(vmm, spec, t => t.Spare);
+    public static void Connect(PidFd vmm, VmSpec spec) => Exchange(vmm, [.. spec.Descriptors.OfType<TapDescriptor>().Select(t => (t.Spare, t.Number))]);
 
-    /// <summary>Takes the real devices from a VMM that has stopped the guest.</summary>
+    /// <summary>Gives a VMM whose supervisor was lost the real devices, whatever it has had.</summary>
     /// <exception cref="UpdateException">They cannot be exchanged.</exception>
-    public static void Disconnect(PidFd vmm, VmSpec spec) => Exchange(vmm, spec, t => t.Quiet);
-
-    private static void Exchange(PidFd vmm, VmSpec spec, Func<TapDescriptor, int> from)
+    public static void Reconnect(PidFd vmm, VmSpec spec)
     {
-        (int From, int To)[] changes = [.. spec.Descriptors.OfType<TapDescriptor>().Select(t => (from(t), t.Number))];
-        if (changes.Length == 0)
+        TapDescriptor[] taps = [.. spec.Descriptors.OfType<TapDescriptor>()];
+        var before = taps.Select(t => (Tap: t, Had: vmm.GetDescriptor(t.Number))).ToArray();
+        try
+        {
+            Connect(vmm, spec);
+
+            // It waits for a frame on what it had. On the real device one comes by itself.
+            foreach (var netdev in before.GroupBy(b => b.Tap.Netdev, StringComparer.Ordinal))
+            {
+                using var real = vmm.GetDescriptor(netdev.First().Tap.Spare);
+                if (TapDevice.NameOf(netdev.First().Had) == IsolatedTap.DeviceName && TapDevice.NameOf(real) != IsolatedTap.DeviceName)
+                    IsolatedTap.Wake(netdev.First().Had, netdev.Count());
+            }
+        }
+        catch (IOException e)
+        {
+            throw new UpdateException("tap-handover", $"the tap devices cannot be handed back: {e.Message}", "the supervisor needs CAP_NET_ADMIN and CAP_SYS_ADMIN", e);
+        }
+        finally
+        {
+            foreach (var (_, had) in before)
+                had.Dispose();
+        }
+    }
+
+    /// <summary>Makes each number of the VMM's another one's file.</summary>
+    /// <exception cref="UpdateException">They cannot be exchanged.</exception>
+    public static void Exchange(PidFd vmm, IReadOnlyList<(int From, int To)> changes)
+    {
+        if (changes.Count == 0)
             return;
         try
         {
@@ -64,6 +97,22 @@ internal sealed class TapStandIns : IDisposable
         catch (Exception e) when (e is IOException or TimeoutException or PlatformNotSupportedException)
         {
             throw new UpdateException("tap-handover", $"the tap devices cannot be handed over: {e.Message}", "the supervisor needs the right to trace its VMMs (kernel.yama.ptrace_scope, CAP_SYS_PTRACE)", e);
+        }
+    }
+
+    /// <summary>Sets on the real devices what the VMM has set on these while it loaded the guest: what the guest's drivers have asked for.</summary>
+    /// <param name="taps">The real ones.</param>
+    /// <exception cref="UpdateException">They do not take it.</exception>
+    public void PassSettingsOn(IEnumerable<(TapDescriptor Wanted, SafeFileHandle Queue)> taps)
+    {
+        try
+        {
+            foreach (var (netdev, standIn) in taps.GroupBy(t => t.Wanted.Netdev, StringComparer.Ordinal).Zip(_taps))
+                standIn.Settings().Apply([.. netdev.Select(t => t.Queue)]);
+        }
+        catch (IOException e)
+        {
+            throw new UpdateException("tap-handover", $"a tap device does not take the guest's settings: {e.Message}", "see the kernel's log", e);
         }
     }
 

@@ -72,9 +72,6 @@ internal sealed record HeldState
     public required HeldNumber[] Descriptors { get; init; }
 
     public required HeldNumber[] Taps { get; init; }
-
-    /// <summary>The pair on which nothing comes; null when it was not needed yet.</summary>
-    public int[]? Quiet { get; init; }
 }
 
 /// <summary>A console with its client and the bytes under way.</summary>

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Networking;
@@ -18,12 +17,6 @@ internal sealed class HeldDescriptors : IDisposable
     private readonly List<InheritedDescriptor> _descriptors;
     private readonly List<Socket> _sockets;
     private readonly List<(TapDescriptor Wanted, SafeFileHandle Queue)> _taps = [];
-    private Lazy<(Socket Ours, Socket Theirs)> _quiet = new(() =>
-    {
-        var (ours, theirs) = UnixSocket.Pair();
-        ours.Blocking = theirs.Blocking = false;
-        return (ours, theirs);
-    });
 
     private HeldDescriptors(List<InheritedDescriptor> descriptors, List<Socket> sockets)
     {
@@ -39,22 +32,7 @@ internal sealed class HeldDescriptors : IDisposable
     [
         .. _descriptors,
         .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Spare)),
-        .. _taps.Select(t => new InheritedDescriptor(_quiet.Value.Theirs.SafeHandle, t.Wanted.Quiet)),
     ];
-
-    /// <summary>Ends a wait for something on the socket where nothing comes.</summary>
-    public void WakeQuiet()
-    {
-        if (_taps.Count > 0)
-            _quiet.Value.Ours.Send(new byte[1], SocketFlags.None, out _);
-    }
-
-    /// <summary>What has woken somebody there must not be read later, as a frame of one byte.</summary>
-    public void EmptyQuiet()
-    {
-        if (_taps.Count > 0)
-            Empty(_quiet.Value.Theirs.SafeHandle);
-    }
 
     public IReadOnlyList<(TapDescriptor Wanted, SafeFileHandle Queue)> Taps => _taps;
 
@@ -86,12 +64,7 @@ internal sealed class HeldDescriptors : IDisposable
         foreach (var number in spec.Descriptors.Where(d => d is not TapDescriptor).Select(d => d.Number).Concat(spec.InheritedDescriptors))
             held._descriptors.Add(new InheritedDescriptor(vmm.GetDescriptor(number), number));
         foreach (var tap in spec.Descriptors.OfType<TapDescriptor>())
-        {
             held._taps.Add((tap, vmm.GetDescriptor(tap.Spare)));
-            using var quiet = vmm.GetDescriptor(tap.Quiet);
-            Empty(quiet);
-        }
-
         return held;
     }
 
@@ -101,16 +74,6 @@ internal sealed class HeldDescriptors : IDisposable
         var held = new HeldDescriptors([.. state.Descriptors.Select(d => new InheritedDescriptor(ProgramReplacement.Take(d.Descriptor), d.Number))], []);
         foreach (var tap in state.Taps)
             held._taps.Add((spec.Descriptors.OfType<TapDescriptor>().Single(t => t.Number == tap.Number), ProgramReplacement.Take(tap.Descriptor)));
-        if (state.Quiet is [var ours, var theirs])
-        {
-            var pair = (Ours: KeptDescriptors.TakeSocket(ours), Theirs: KeptDescriptors.TakeSocket(theirs));
-
-            // They are so already; but the framework does not look, and refuses to send otherwise.
-            pair.Ours.Blocking = pair.Theirs.Blocking = false;
-            held._quiet = new Lazy<(Socket Ours, Socket Theirs)>(() => pair);
-            _ = held._quiet.Value;
-        }
-
         return held;
     }
 
@@ -123,7 +86,6 @@ internal sealed class HeldDescriptors : IDisposable
         {
             Descriptors = [.. _descriptors.Select(d => new HeldNumber(d.Number, kept.Keep(d.Handle)))],
             Taps = [.. _taps.Select(t => new HeldNumber(t.Wanted.Number, kept.Keep(t.Queue)))],
-            Quiet = _quiet.IsValueCreated ? [kept.Keep(_quiet.Value.Ours.SafeHandle), kept.Keep(_quiet.Value.Theirs.SafeHandle)] : null,
         };
     }
 
@@ -172,20 +134,6 @@ internal sealed class HeldDescriptors : IDisposable
             socket.Dispose();
         foreach (var (_, queue) in _taps)
             queue.Dispose();
-        if (_quiet.IsValueCreated)
-        {
-            _quiet.Value.Ours.Dispose();
-            _quiet.Value.Theirs.Dispose();
-        }
-    }
-
-    private static void Empty(SafeHandle quiet)
-    {
-        Span<byte> wakeUps = stackalloc byte[16];
-        while (NonBlocking.Receive(quiet, wakeUps) > 0)
-        {
-            // More than one update may have been called off.
-        }
     }
 
     private void Add(HeldDescriptor wanted, bool listen, string directory)

@@ -13,9 +13,12 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// </remarks>
 internal sealed class Loans : IDisposable
 {
+    /// <summary>Of each network backend: for the new VMM until it runs the guest, and for the old one before it stops it.</summary>
+    public const int TapsForOneUpdate = 2;
+
     private readonly Lock _lock = new();
     private readonly Dictionary<string, SafeFileHandle> _groups = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, IsolatedTap> _taps = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Queue<IsolatedTap>> _taps = new(StringComparer.Ordinal);
 
     /// <summary>Takes what came with a command: <c>cgroups</c>, the files' paths in the order of their descriptors; or <c>tap</c>, a network
     /// backend's id, with its queues' descriptors and then the socket's, and the device's <c>index</c>.</summary>
@@ -52,7 +55,7 @@ internal sealed class Loans : IDisposable
     public IsolatedTap? Tap(string netdev)
     {
         lock (_lock)
-            return _taps.Remove(netdev, out var tap) ? tap : null;
+            return _taps.GetValueOrDefault(netdev)?.TryDequeue(out var tap) == true ? tap : null;
     }
 
     /// <summary>The update is over.</summary>
@@ -63,7 +66,7 @@ internal sealed class Loans : IDisposable
             foreach (var group in _groups.Values)
                 group.Dispose();
             _groups.Clear();
-            foreach (var tap in _taps.Values)
+            foreach (var tap in _taps.Values.SelectMany(t => t))
                 tap.Dispose();
             _taps.Clear();
         }
@@ -73,19 +76,20 @@ internal sealed class Loans : IDisposable
 
     private void TakeTap(string command, string netdev, int index, QmpDescriptors descriptors)
     {
+        SafeFileHandle[] all = [.. Enumerable.Range(0, descriptors.Count).Select(descriptors.Claim)];
         try
         {
-            foreach (var queue in descriptors.Take(descriptors.Count - 1))
-                _ = TapDevice.FlagsOf(queue);
+            if (!_taps.TryGetValue(netdev, out var lent))
+                _taps[netdev] = lent = new Queue<IsolatedTap>();
+            lent.Enqueue(IsolatedTap.FromDescriptors(all[..^1], all[^1], index));
+            if (lent.Count > TapsForOneUpdate)
+                lent.Dequeue().Dispose();
         }
         catch (SyscallException e)
         {
+            foreach (var descriptor in all)
+                descriptor.Dispose();
             throw new QmpException(command, QmpErrorClass.GenericError, $"no stand-in for {netdev}: {e.Message}");
         }
-
-        if (_taps.Remove(netdev, out var before))
-            before.Dispose();
-        SafeFileHandle[] all = [.. Enumerable.Range(0, descriptors.Count).Select(descriptors.Claim)];
-        _taps[netdev] = IsolatedTap.FromDescriptors(all[..^1], all[^1], index);
     }
 }

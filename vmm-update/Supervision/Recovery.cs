@@ -135,7 +135,7 @@ internal static class Recovery
             case Load.Running:
                 return new Choice(fresh, UpdateOutcome.Updated, Committed);
             case Load.Paused:
-                await Task.Run(() => TapStandIns.Connect(fresh!.PidFd, spec), cancellationToken);
+                await Task.Run(() => TapStandIns.Reconnect(fresh!.PidFd, spec), cancellationToken);
                 if (journal.WasRunning)
                     await fresh!.ExecuteAsync("cont", cancellationToken);
                 return new Choice(fresh, UpdateOutcome.Updated, "the transfer was complete: the new VMM was given the guest");
@@ -152,7 +152,8 @@ internal static class Recovery
 
         if (fresh is not null)
             await fresh.KillAsync();
-        await Task.Run(() => TapStandIns.Connect(old.PidFd, spec), cancellationToken);
+        await Task.Run(() => TapStandIns.Reconnect(old.PidFd, spec), cancellationToken);
+        await TapDiversion.RemoveAsync(old, cancellationToken);
         await OldVmmRecovery.GiveGuestBackAsync(old, journal.WasRunning, cancellationToken);
         return step == SwitchStep.None
             ? new Choice(old, UpdateOutcome.Failed, "the guest had not left the old VMM and stays there")

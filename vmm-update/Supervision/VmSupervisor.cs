@@ -27,6 +27,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly Lock _recordLock = new();
     private readonly Lock _saving = new();
     private TapStandIns? _standIns;
+    private TapDiversion? _diversion;
     private SwitchMark? _mark;
     private bool _ended;
     private VmRecord _record;
@@ -220,23 +221,40 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, Record.Spec, cancellationToken);
 
-    public Task DisconnectNetworkAsync(Vmm old) => _held.Taps.Count == 0 ? Task.CompletedTask : Task.Run(() =>
+    public async Task PrepareNetworkAsync(Vmm old, CancellationToken cancellationToken)
     {
-        _held.EmptyQuiet();
-        TapStandIns.Disconnect(old.PidFd, Record.Spec);
-    });
+        _diversion?.Dispose();
+        _diversion = HasTaps ? await TapDiversion.PrepareAsync(_held.Taps, Loans, old, cancellationToken) : null;
+    }
+
+    public Task DivertNetworkAsync(Vmm old) => _diversion is { } diversion ? Task.Run(() => diversion.Begin(old.PidFd)) : Task.CompletedTask;
 
     public bool HasTaps => _held.Taps.Count > 0;
 
-    public async Task ConnectNetworkAsync(Vmm vmm)
+    public Task ConnectNetworkAsync(Vmm fresh) => !HasTaps ? Task.CompletedTask : Task.Run(() =>
     {
-        if (!HasTaps)
+        _diversion?.End();
+        _standIns!.PassSettingsOn(_held.Taps);
+        TapStandIns.Connect(fresh.PidFd, Record.Spec);
+        _standIns.Wake();
+    });
+
+    public async Task ReturnNetworkAsync(Vmm old, CancellationToken cancellationToken)
+    {
+        if (_diversion is not { } diversion)
             return;
-        await Task.Run(() => TapStandIns.Connect(vmm.PidFd, Record.Spec));
-        if (vmm == Current)
-            _held.WakeQuiet();
-        else
-            _standIns?.Wake();
+        _diversion = null;
+        using (diversion)
+        {
+            if (diversion.IsBegun)
+            {
+                await Task.Run(() => TapStandIns.Connect(old.PidFd, Record.Spec), cancellationToken);
+                diversion.Wake();
+                diversion.End();
+            }
+
+            await TapDiversion.RemoveAsync(old, cancellationToken);
+        }
     }
 
     public void HoldClients()
@@ -255,6 +273,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     {
         var before = Current;
         Current = fresh;
+        _diversion?.Dispose();
+        _diversion = null;
         Consoles.Switch(before, fresh);
         UpdateRecord(r => r with
         {
@@ -366,6 +386,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         await Consoles.DisposeAsync();
         await Current.DisposeAsync();
         _standIns?.Dispose();
+        _diversion?.Dispose();
         Loans.Dispose();
         _mark?.Dispose();
         _verified.Dispose();

@@ -45,14 +45,20 @@ internal interface IVmHost
     /// <summary>Connects the consoles' clients to the new VMM, too.</summary>
     Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken);
 
-    /// <summary>Takes the tap devices from the old VMM, which has stopped the guest.</summary>
-    Task DisconnectNetworkAsync(Vmm old);
+    /// <summary>Gives the old VMM what it needs for <see cref="DivertNetworkAsync"/>.</summary>
+    Task PrepareNetworkAsync(Vmm old, CancellationToken cancellationToken);
+
+    /// <summary>Takes the tap devices from the old VMM, which is about to stop the guest: frames for it wait from now on, its own go out.</summary>
+    Task DivertNetworkAsync(Vmm old);
 
     /// <summary>Whether there are tap devices. A VMM that loads enables and disables their queues, and must do so on its stand-ins.</summary>
     bool HasTaps { get; }
 
-    /// <summary>Gives the tap devices to the VMM that is about to run the guest. A new one must have loaded.</summary>
-    Task ConnectNetworkAsync(Vmm vmm);
+    /// <summary>Gives the tap devices to the new VMM, which has loaded the guest and is about to run it.</summary>
+    Task ConnectNetworkAsync(Vmm fresh);
+
+    /// <summary>Gives them back to the old VMM, which keeps the guest.</summary>
+    Task ReturnNetworkAsync(Vmm old, CancellationToken cancellationToken);
 
     /// <summary>Holds back clients' commands that could change the machine, until disposed. Queries go on.</summary>
     Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken);

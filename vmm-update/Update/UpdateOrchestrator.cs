@@ -34,6 +34,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private readonly HashSet<int> _kvmThreads = [];
     private FaultPlan _faults = FaultPlan.None;
     private UpdateJournal? _journal;
+    private RingDrain? _drain;
     private bool _wasRunning;
     private bool _continued;
 
@@ -135,23 +136,26 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         // From here on the operator's Ctrl-C no longer cancels: what was begun is finished, one way or the other.
         host.HoldClients();
         using var pause = new CancellationTokenSource(options.PauseDeadlineMs);
-        using var boost = options.PauseBoost ? PauseBoost.TryBegin(switchover.Old.Pid, switchover.New.Pid, _kvmThreads) : null;
+        PauseBoost? boost = null;
         try
         {
             _clock.Enter(UpdatePhase.Pause);
             await _faults.HitAsync(FaultPoint.PauseBegin, pause.Token);
             host.Mark(SwitchStep.Pausing);
+
+            // Not yet in real time: the guest's processors still run, and would have whole slices of it.
+            await host.DivertNetworkAsync(switchover.Old);
+            boost = options.PauseBoost ? PauseBoost.TryBegin(switchover.Old.Pid, switchover.New.Pid, _kvmThreads) : null;
             await engine.BeginAsync(switchover, pause.Token);
             await _faults.HitAsync(FaultPoint.TransferBegin, pause.Token);
             if (_wasRunning)
                 await StoppedAsync(switchover, engine, watch, pause.Token);
 
             _clock.Enter(UpdatePhase.Transfer);
-            var disconnected = host.DisconnectNetworkAsync(switchover.Old);
             await TransferAsync(switchover, watch, pause.Token);
-            await disconnected;
 
             _clock.Enter(UpdatePhase.Verify);
+            await _drain!.WaitAsync(pause.Token);
             await _faults.HitAsync(FaultPoint.TransferEnd, pause.Token);
 
             _clock.Enter(UpdatePhase.Commit);
@@ -230,6 +234,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         _findings.AddRange(await host.MatchProcessAsync(switchover.New, cancellationToken));
         _findings.AddRange(await host.RepeatSettingsAsync(switchover.New, cancellationToken));
         await host.PrepareConsolesAsync(switchover.New, cancellationToken);
+        await host.PrepareNetworkAsync(switchover.Old, cancellationToken);
+        _drain = RingDrain.Of(switchover.Old);
         await _faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
     }
 
@@ -411,7 +417,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
             }
 
             await SettleAsync(switchover.Old, engine, deadline.Token);
-            await ReconnectAsync(switchover.Old);
+            await ReconnectAsync(switchover.Old, deadline.Token);
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
             await engine.RestoreAsync(switchover.Old, deadline.Token);
             if (switchover.HasNew)
@@ -468,15 +474,19 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     }
 
     /// <summary>A guest without its network is better than none.</summary>
-    private async Task ReconnectAsync(Vmm old)
+    private async Task ReconnectAsync(Vmm old, CancellationToken cancellationToken)
     {
         try
         {
-            await host.ConnectNetworkAsync(old);
+            await host.ReturnNetworkAsync(old, cancellationToken);
         }
         catch (UpdateException e)
         {
             _findings.Add(Finding.Warn(e.Code, old.Binary, e.Message, e.Fix));
+        }
+        catch (Exception e) when (e is QmpException or QmpConnectionException)
+        {
+            _findings.Add(Finding.Warn("tap-handover", old.Binary, $"what it was lent for the pause stays there: {e.Message}", ""));
         }
     }
 

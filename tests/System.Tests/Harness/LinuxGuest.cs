@@ -17,16 +17,18 @@ internal sealed class LinuxGuest(TestHost host)
     public string Disk => host.File("disk.img");
 
     /// <summary>What a command line needs to start it, without its disk's device and its network.</summary>
-    public string[] Arguments()
+    /// <param name="drive">Options of its disk's drive.</param>
+    /// <param name="duty">How much of the time, in per cent, it writes to the disk.</param>
+    public string[] Arguments(string drive = "", int duty = 10)
     {
         using (var disk = File.Create(Disk))
             disk.SetLength(8 << 20);
         return
         [
             "-accel", "tcg", "-kernel", Components.GuestKernel, "-initrd", Components.GuestInitrd,
-            "-append", $"{Components.GuestAppend} cprsharp.mem=32 cprsharp.duty=10 cprsharp.ide",
+            "-append", $"{Components.GuestAppend} cprsharp.mem=32 cprsharp.duty={duty} cprsharp.ide",
             "-display", "none", "-nodefaults", "-no-reboot",
-            "-drive", $"file={Disk},if=none,id=disk,format=raw",
+            "-drive", $"file={Disk},if=none,id=disk,format=raw{(drive.Length > 0 ? $",{drive}" : "")}",
             "-chardev", $"socket,id=serial,path={SerialSocket},server=on,wait=off,logfile={SerialLog}", "-serial", "chardev:serial",
         ];
     }

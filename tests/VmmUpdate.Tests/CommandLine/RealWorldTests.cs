@@ -45,7 +45,7 @@ public sealed class RealWorldTests
         Assert.Equal(
             [
                 new GuestRamDescriptor(200, "pc.ram", 4L << 30), new ConsoleDescriptor(201, "charserial0", new TerminalAddress(null)),
-                new TapDescriptor(30, 202, 203, "hostnet0", new TapInherited()),
+                new TapDescriptor(30, 202, "hostnet0", new TapInherited()),
             ],
             spec.Descriptors);
         string target = Line(spec.RenderTarget());

@@ -39,9 +39,9 @@ public sealed class VmFilesTests : IDisposable
             [
                 new ConsoleDescriptor(203, "serial0", new TerminalAddress("/tmp/pty"), Wait: true, Telnet: true, Monitor: true),
                 new ConsoleDescriptor(204, "serial1", new TcpAddress("localhost", "5000", To: 5010, Ipv4: true)),
-                new TapDescriptor(205, 206, 207, "net0", new TapInterface("tap0", "/up", null, VnetHeader: true, MultiQueue: true)),
-                new TapDescriptor(208, 209, 210, "net1", new TapHelper(null, "br0")),
-                new TapDescriptor(211, 212, 213, "net2", new TapInherited()),
+                new TapDescriptor(205, 206, "net0", new TapInterface("tap0", "/up", null, VnetHeader: true, MultiQueue: true)),
+                new TapDescriptor(208, 209, "net1", new TapHelper(null, "br0")),
+                new TapDescriptor(211, 212, "net2", new TapInherited()),
                 new ListenerDescriptor(214, "qmp", new UnixAddress("name", Abstract: true, Tight: false)),
             ],
             Findings = [new SpecFinding("tpm", FindingSeverity.Fail, "tpm0", "one VMM at a time", "none")],
