@@ -42,8 +42,8 @@ demo: deps publish ## a live update of a real VM, step by step
 	@integration-vm/components qemu-10.0 qemu-11.1 guest
 	@integration-vm/with-components integration-vm/demo
 
-bench: deps ## measures CprSharp against QEMU driven bare; ROUNDS=N
-	@integration-vm/components qemu-11.1 guest
+bench: deps publish ## measures CprSharp against QEMU driven bare, and libvirt's domains against 'cprsharp run'; ROUNDS=N
+	@integration-vm/components qemu-11.1 guest libvirt
 	@integration-vm/with-components dotnet run -c $(CONFIGURATION) --project tests/Bench -- $(BENCH)
 
 publish: ## artifacts/cprsharp: one file, needs no .NET

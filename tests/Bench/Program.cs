@@ -27,6 +27,8 @@ try
     var pause = new PauseMeasure(components, options, scratch, results);
     if (options.Wants("pause"))
         await pause.CompareAsync();
+    if (options.Wants("libvirt"))
+        await new LibvirtMeasure(components, options, scratch, results).RunAsync();
     if (options.Wants("memory"))
         await pause.GrowWithMemoryAsync();
     if (options.Wants("devices"))

@@ -52,6 +52,24 @@ public sealed class AdviceTests(LibvirtHost host)
         (await host.TryAsync("cprsharp", "libvirt", "check", file)).Expect(0);
     }
 
+    /// <summary>libvirt 11.3 drops what it does not know of, and <c>iommufd</c> is of that kind.</summary>
+    [Fact]
+    public async Task A_passed_through_device_is_refused_with_what_this_libvirt_lacks()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "passed", new DomainOptions
+        {
+            Devices = "<hostdev mode='subsystem' type='pci' managed='no'><driver name='vfio' iommufd='yes'/><source><address domain='0' bus='0' slot='31' function='7'/></source></hostdev>",
+        });
+        Assert.DoesNotContain("iommufd", await domain.VirshAsync("dumpxml"));
+        var check = (await host.TryAsync("cprsharp", "libvirt", "check", "passed", "--json")).Expect(3).Document;
+        var failed = Assert.Single(check.GetProperty("findings").EnumerateArray(), f => f.GetProperty("severity").GetString() == "fail");
+        Assert.Equal("hostdev", failed.GetProperty("id").GetString());
+        Assert.Equal("pci 0000:00:1f.7", failed.GetProperty("object").GetString());
+        Assert.Contains("iommufd", failed.GetProperty("evidence").GetString());
+        Assert.Contains("cprsharp run", failed.GetProperty("fix").GetString());
+    }
+
     [Fact]
     public async Task What_is_no_domain_is_said_to_be_none()
     {

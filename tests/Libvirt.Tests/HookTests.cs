@@ -30,6 +30,8 @@ public sealed class HookTests(LibvirtHost host)
         ("of-a-later-libvirt", "begin", "-"),
     ];
 
+    private static readonly (string Operation, string Stage, string Extra)[] EveryOperation = [("prepare", "begin", "-"), .. Operations];
+
     [Fact]
     public async Task By_policy_a_domain_that_could_not_be_updated_does_not_start_and_its_operator_reads_why()
     {
@@ -81,7 +83,7 @@ public sealed class HookTests(LibvirtHost host)
     public async Task No_operation_but_prepare_fails_or_prints_whatever_the_domain_is()
     {
         host.Configure(("HookPolicy", "refuse"));
-        await using var installed = await InstallAsync();
+        await using var installed = await InstallForHandAsync();
         try
         {
             foreach (var (operation, stage, extra) in Operations)
@@ -102,7 +104,7 @@ public sealed class HookTests(LibvirtHost host)
     [Fact]
     public async Task Prepare_warns_or_refuses_by_policy_and_a_hook_that_cannot_decide_lets_the_domain_start()
     {
-        await using var installed = await InstallAsync();
+        await using var installed = await InstallForHandAsync();
         try
         {
             const string blocked = "echo '<domain type=\"kvm\"><name>d</name><devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>'";
@@ -126,20 +128,83 @@ public sealed class HookTests(LibvirtHost host)
         }
     }
 
+    /// <summary>libvirt calls it with a lock held, and for <c>reconnect</c> takes its failure for a reason to kill the guest.</summary>
+    [Theory]
+    [InlineData("<&-")] // no standard input at all
+    [InlineData("</dev/null")]
+    [InlineData("< <(head -c 100000 /dev/urandom)")]
+    [InlineData("< <(head -c 20000000 /dev/zero | tr '\\0' 'a')")]
+    [InlineData("< <(for ((i = 0; i < 200000; i++)); do printf '<domain>'; done)")]
+    [InlineData("< <(while echo '<domain>'; do sleep 0.5; done)")]
+    public async Task It_ends_and_lets_the_domain_be_whatever_comes_in(string input)
+    {
+        await using var installed = await InstallForHandAsync();
+        host.Configure(("HookPolicy", "refuse"));
+        try
+        {
+            var calls = EveryOperation.Select(o => $"'a domain' {o.Operation} {o.Stage} '{o.Extra}'").Concat(["", "d", "d ''"]);
+            await ExpectNothingAsync(Hook, calls, input);
+        }
+        finally
+        {
+            host.Configure();
+        }
+    }
+
+    /// <summary>Not even a broken program behind it can do harm.</summary>
+    [Theory]
+    [InlineData("trap '' TERM; while :; do sleep 1; done")]
+    [InlineData("kill -SEGV $$")]
+    [InlineData("echo '<domain/>'; exit 1")]
+    public async Task A_program_that_hangs_crashes_or_babbles_lets_the_domain_be(string program)
+    {
+        await using var installed = await InstallForHandAsync();
+        var stub = host.File("stub-cprsharp");
+        await File.WriteAllTextAsync(stub, $"#!/bin/bash\n{program}\n");
+        File.SetUnixFileMode(stub, (UnixFileMode)0b111_101_101);
+        await ExpectNothingAsync($"unshare -m sh -c 'mount --bind {stub} /usr/local/bin/cprsharp && exec {Hook} \"$@\"' -", EveryOperation.Select(o => $"d {o.Operation} {o.Stage} '{o.Extra}'"), "</dev/null");
+    }
+
+    /// <summary>Calls it in each of these ways at the same time: none fails, and none prints what libvirt could take for a domain's XML.</summary>
+    private async Task ExpectNothingAsync(string hook, IEnumerable<string> calls, string input)
+    {
+        var wrong = await host.TryAsync("bash", "-c", $$"""
+            hook() { {{hook}} "$@"; }
+            while read -r call; do
+                (eval "set -- $call"; output=$(hook "$@" {{input}} 2>/dev/null) && [ -z "$output" ] || echo "$call: status $?, $output") &
+            done <<'CALLS'
+            {{string.Join('\n', calls)}}
+            CALLS
+            wait
+            """);
+        Assert.Equal("", wrong.Expect(0).Output);
+    }
+
     /// <summary>As <c>make install</c> puts it; libvirtd looks for hooks when it starts.</summary>
     private async Task<Installed> InstallAsync()
     {
-        await host.RunAsync("install", "-D", host.File("hook"), Hook);
+        var installed = await InstallForHandAsync();
         await host.RestartLibvirtdAsync();
+        return installed with { IsKnown = true };
+    }
+
+    /// <summary>To be called by hand alone.</summary>
+    private async Task<Installed> InstallForHandAsync()
+    {
+        await host.RunAsync("install", "-D", host.File("hook"), Hook);
         return new Installed(host);
     }
 
-    private sealed class Installed(LibvirtHost host) : IAsyncDisposable
+    private sealed record Installed(LibvirtHost Host) : IAsyncDisposable
     {
+        /// <summary>Whether libvirtd knows of it.</summary>
+        public bool IsKnown { get; init; }
+
         public async ValueTask DisposeAsync()
         {
-            await host.RunAsync("rm", Hook);
-            await host.RestartLibvirtdAsync();
+            await Host.RunAsync("rm", Hook);
+            if (IsKnown)
+                await Host.RestartLibvirtdAsync();
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 
 namespace CprSharp.VmmUpdate.Hosting;
@@ -9,6 +10,10 @@ internal static class HostFacts
     private const string HugetlbfsType = "hugetlbfs";
 
     public static LaunchSettings LaunchSettings() => new() { DefaultHugePageSize = DefaultHugePageSize(), DescribePath = Describe };
+
+    /// <summary>Words for an error that a security module may have caused: the label of this process; empty where it has none.</summary>
+    public static string ConfinedAs() =>
+        ProcFs.SecurityLabel(Environment.ProcessId) is { } label && label is not "unconfined" ? $" (this process is confined as {label})" : "";
 
     private static long DefaultHugePageSize()
     {

@@ -1,7 +1,9 @@
 using System.Collections.Immutable;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using CprSharp.Memfd;
 using CprSharp.Qmp;
+using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Supervision;
 using CprSharp.VmmUpdate.Update;
@@ -53,6 +55,10 @@ internal static class BinaryProbe
             vmm = VmmLauncher.Start(start, scratch.Directory);
             await vmm.ConnectAsync(deadline.Token);
             return await ask(vmm, deadline.Token);
+        }
+        catch (SyscallException e) when (e.Errno is Errno.EACCES or Errno.EPERM)
+        {
+            throw new UpdateException("binary-not-allowed", $"{path} may not be executed: {e.Message}{HostFacts.ConfinedAs()}", "allow it to the user and the security label that the supervisor runs under; for libvirt's domains see docs/libvirt.md", e);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {

@@ -7,8 +7,14 @@ namespace CprSharp.VmmUpdate.Libvirt;
 /// <summary>What advice needs to know of the host.</summary>
 /// <param name="Emulator">Where <c>cprsharp-qemu-system-x86_64</c> is.</param>
 /// <param name="HasVhost">Whether libvirt would use the kernel's vhost for virtio networks.</param>
-/// <param name="Confines">Whether a security module confines domains: its name, or null.</param>
-internal sealed record AdviceFacts(string Emulator, bool HasVhost, string? Confines);
+/// <param name="Confinement">The security module that confines domains; null where none does.</param>
+internal sealed record AdviceFacts(string Emulator, bool HasVhost, Confinement? Confinement);
+
+/// <summary>A security module for which libvirt's driver labels each domain (<c>seclabel</c> in libvirt's <c>docs/formatdomain.rst</c>).</summary>
+/// <param name="Model">As libvirt calls it: <c>apparmor</c> or <c>selinux</c>.</param>
+/// <param name="Enforces">Whether it refuses what it does not allow, or only logs it.</param>
+/// <param name="AllowsSupervisor">Whether the labels that libvirt makes allow a supervisor what it needs.</param>
+internal sealed record Confinement(string Model, bool Enforces, bool AllowsSupervisor);
 
 /// <summary>What in a domain's XML stands in the way of its live update, and the XML without it.</summary>
 /// <param name="Domain">The domain's name.</param>

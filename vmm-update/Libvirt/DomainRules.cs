@@ -80,10 +80,25 @@ internal sealed class DomainRules(XElement domain, AdviceFacts facts)
             Warn("memory-locked", "memoryBacking", "both QEMUs lock the guest's memory while an update runs", "allow twice the guest's memory to be locked: <hard_limit> in <memtune>");
     }
 
+    /// <summary>The supervisor runs under the domain's label; so do its QEMUs, which only an update's own check can see (finding <c>security-label</c>).</summary>
     private void Confinement()
     {
-        if (facts.Confines is { } module && !Domain.Elements("seclabel").Any(l => Value(l, "type") == "none" && (Value(l, "model").Length == 0 || Value(l, "model") == module)))
-            Warn("confinement", module, "libvirt confines the domain to what QEMU itself needs, and the supervisor needs more: to execute QEMU, to write in its state directory, to trace its QEMUs. This has not been tried", $"allow it (see docs/libvirt.md), or take the domain out: <seclabel type='none' model='{module}'/>");
+        if (facts.Confinement is not { } module)
+            return;
+        var labels = Domain.Elements("seclabel").Where(l => Value(l, "model") is "" || Value(l, "model") == module.Model).ToArray();
+        var unconfined = $"take the domain out: <seclabel type='none' model='{module.Model}'/>";
+        if (labels.Any(l => Value(l, "type") == "none"))
+            Pass("confinement", module.Model, "the domain is not confined");
+        else if (!module.Enforces)
+            Warn("confinement", module.Model, "what the supervisor needs beyond QEMU is logged as a violation, and would be refused if the module enforced", unconfined);
+        else if (module.Model == "selinux")
+            Fail("confinement", module.Model, "libvirt's type for its QEMUs (svirt_t) does not allow what the supervisor needs: to write in its state directory, to trace its QEMUs; no policy for it comes with cprsharp", unconfined);
+        else if (!module.AllowsSupervisor)
+            Fail("confinement", module.Model, "libvirt's profile for the domain allows what QEMU needs, and the supervisor needs more: to be executed, to write in its state directory, to trace its QEMUs", $"install {LibvirtHost.AppArmorRules}, which libvirt's abstraction includes; or {unconfined}");
+        else if (labels.FirstOrDefault(l => Value(l, "type") == "static") is { } own)
+            Warn("confinement", own.Element("label")?.Value.Trim() ?? module.Model, "the domain has a profile of your own, which has to allow what the supervisor needs", $"include <abstractions/libvirt-qemu> in it, or the rules of {LibvirtHost.AppArmorRules}");
+        else
+            Pass("confinement", module.Model, "supervisor and QEMUs run under the domain's own profile, which allows for them");
     }
 
     private void Device(XElement device)
@@ -197,16 +212,29 @@ internal sealed class DomainRules(XElement domain, AdviceFacts facts)
         }
     }
 
+    /// <summary>
+    /// libvirt 11.3 knows VFIO as containers alone: its <c>driver</c> has no <c>iommufd</c>, and where one is written it is dropped from the XML
+    /// without a word (domaincommon.rng, hostdevsubsyspci; qemu_command.c names the device by <c>host</c>, never by a descriptor).
+    /// </summary>
     private void Hostdev(XElement device)
     {
         var kind = Value(device, "type") is { Length: > 0 } type ? type : Value(device, "mode");
+        var name = Address(device) is { Length: > 0 } address ? $"{kind} {address}" : kind;
         if (kind == "usb")
-            Warn("usb-host", "hostdev", "the guest sees the host's USB device unplugged and plugged in again", "detach it before an update");
-        else if (device.Element("driver") is { } driver && Value(driver, "iommufd") == "yes")
-            Warn("hostdev", kind, "attached through iommufd, whose descriptors libvirt passes: this has not been tried", "see `cprsharp check`");
+            Warn("usb-host", name, "the guest sees the host's USB device unplugged and plugged in again", "detach it before an update");
+        else if (kind == "pci" && Value(device.Element("driver"), "iommufd") == "yes")
+            Warn("hostdev", name, "attached through iommufd, whose descriptors libvirt passes: this has not been tried", "see `cprsharp check`");
+        else if (kind is "pci" or "mdev")
+            Fail("hostdev", name, "libvirt attaches it through a legacy VFIO container, which belongs to the process that opened it: it lacks iommufd, and libvirt's <iommufd> came with 12.2", "remove it, or run the guest with `cprsharp run` and -device vfio-pci,…,iommufd=…");
         else
-            Fail("hostdev", kind, "libvirt attaches it through a legacy VFIO container, which cannot be handed over; its <iommufd> came with libvirt 12.2", "remove it, or run the guest with `cprsharp run`");
+            Fail("hostdev", name, "the host's device serves one process at a time", "remove it");
     }
+
+    private static string Address(XElement device) =>
+        device.Element("source")?.Element("address") is not { } address ? ""
+        : Value(address, "uuid") is { Length: > 0 } uuid ? uuid
+        : string.Join(':', new[] { "domain", "bus", "slot" }.Select(a => Value(address, a).Replace("0x", "", StringComparison.Ordinal)).Where(a => a.Length > 0))
+            is { Length: > 0 } place ? $"{place}.{Value(address, "function").Replace("0x", "", StringComparison.Ordinal)}" : "";
 
     private void Pass(string id, string subject, string evidence) => Findings.Add(Finding.Pass(id, subject, evidence));
 

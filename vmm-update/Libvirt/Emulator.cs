@@ -49,7 +49,7 @@ internal static class Emulator
         }
         catch (UnauthorizedAccessException e)
         {
-            return Fail("not-allowed", $"{e.Message}{Confinement()}", "see the chapter on libvirt's users and security modules in cprsharp's documentation, docs/libvirt.md");
+            return Fail("not-allowed", $"{e.Message}{HostFacts.ConfinedAs()}", "see the chapter on libvirt's users and security modules in cprsharp's documentation, docs/libvirt.md");
         }
         catch (IOException e)
         {
@@ -85,9 +85,6 @@ internal static class Emulator
             return null;
         }
     }
-
-    private static string Confinement() =>
-        ProcFs.SecurityLabel(Environment.ProcessId) is { } label && label is not "unconfined" ? $" (this process is confined as {label})" : "";
 
     /// <summary>libvirt shows the end of the domain's log, to which this goes.</summary>
     private static int Fail(string code, string message, string fix)

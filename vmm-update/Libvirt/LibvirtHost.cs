@@ -8,6 +8,9 @@ namespace CprSharp.VmmUpdate.Libvirt;
 /// <summary>What this host's libvirt says, through its own client, and what it can use.</summary>
 internal static class LibvirtHost
 {
+    /// <summary>What the package installs for AppArmor; libvirt's abstraction for its QEMUs includes the directory.</summary>
+    public const string AppArmorRules = "/etc/apparmor.d/abstractions/libvirt-qemu.d/cprsharp";
+
     private const string Launcher = "cprsharp-qemu-system-x86_64";
 
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(30);
@@ -15,8 +18,17 @@ internal static class LibvirtHost
     public static AdviceFacts Facts() => new(
         Launchers().FirstOrDefault(File.Exists) ?? $"/usr/bin/{Launcher}",
         File.Exists("/dev/vhost-net"),
-        File.Exists("/sys/kernel/security/apparmor/profiles") || IsYes("/sys/module/apparmor/parameters/enabled") ? "apparmor"
-            : Directory.Exists("/sys/fs/selinux/class") ? "selinux" : null);
+        ConfinementAt("/"));
+
+    /// <summary>What the kernel offers, and which rules are installed.</summary>
+    /// <param name="root">Where <c>sys</c> and <c>etc</c> are.</param>
+    internal static Confinement? ConfinementAt(string root)
+    {
+        string At(string path) => Path.Combine(root, path);
+        if (File.Exists(At("sys/kernel/security/apparmor/profiles")) || StartsWith(At("sys/module/apparmor/parameters/enabled"), 'Y'))
+            return new Confinement("apparmor", !StartsWith(At("sys/module/apparmor/parameters/mode"), 'c'), File.Exists(At(AppArmorRules[1..])));
+        return Directory.Exists(At("sys/fs/selinux/class")) ? new Confinement("selinux", StartsWith(At("sys/fs/selinux/enforce"), '1'), AllowsSupervisor: false) : null;
+    }
 
     /// <summary>The XML that a domain starts with next time.</summary>
     public static async Task<XElement> DomainAsync(string name, CancellationToken cancellationToken) =>
@@ -76,5 +88,5 @@ internal static class LibvirtHost
     private static IEnumerable<string> Launchers() =>
         new[] { Path.GetDirectoryName(Environment.ProcessPath) ?? "/usr/bin", "/usr/bin", "/usr/local/bin" }.Select(d => Path.Combine(d, Launcher));
 
-    private static bool IsYes(string file) => File.Exists(file) && File.ReadAllText(file).StartsWith('Y');
+    private static bool StartsWith(string file, char first) => File.Exists(file) && File.ReadAllText(file).StartsWith(first);
 }

@@ -1,6 +1,7 @@
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
+using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
@@ -9,6 +10,8 @@ internal static class ProcessMatcher
 {
     public static async Task<IReadOnlyList<Finding>> MatchAsync(Vmm old, Vmm fresh, Loans loans, CancellationToken cancellationToken)
     {
+        if (Mislabelled(ProcFs.SecurityLabel(old.Pid), ProcFs.SecurityLabel(fresh.Pid), fresh.Binary) is { } refusal)
+            throw refusal;
         var findings = new List<Finding>();
         Try("cgroup", () => MatchCgroups(old.Pid, fresh.Pid, ThreadGroups.OfProcesses, loans));
         Try("oom-score", () => MatchOomScore(old.Pid, fresh.Pid));
@@ -40,6 +43,12 @@ internal static class ProcessMatcher
             }
         }
     }
+
+    /// <summary>A security module that gives another label to another file would take the guest out of what it is confined to.</summary>
+    internal static UpdateException? Mislabelled(string? old, string? fresh, string binary) => old == fresh ? null : new UpdateException(
+        "security-label",
+        $"{binary}: it runs as '{fresh ?? "(no label)"}', and the QEMU that has the guest as '{old ?? "(no label)"}'",
+        "have the security module's policy keep the label when the supervisor executes that file (AppArmor: ix)") { IsRefusal = true };
 
     /// <summary>Joins the cgroups that differ: by a lent file, or one that we may open ourselves.</summary>
     private static void MatchCgroups(int old, int fresh, Func<CgroupEntry, string> file, Loans loans)

@@ -18,13 +18,13 @@ static void run_helper(const char *program, const char *argument)
         say("error %s: %m", program);
 }
 
-static void power_off(void)
+static void end(const char *how, int command)
 {
     disk_sync();
-    say("poweroff");
+    say("%s", how);
     usleep(20000); /* the serial port's FIFO */
     sync();
-    reboot(RB_POWER_OFF);
+    reboot(command);
 }
 
 static void size_of_machine(void)
@@ -62,7 +62,9 @@ void command_run(char *line)
     else if (strcmp(line, "streams") == 0)
         run_helper("/bin/streams", argument);
     else if (strcmp(line, "poweroff") == 0)
-        power_off();
+        end("poweroff", RB_POWER_OFF);
+    else if (strcmp(line, "reboot") == 0)
+        end("reboot", RB_AUTOBOOT);
     else
         say("unknown command '%s'", line);
 }

@@ -50,16 +50,7 @@ internal sealed class CprSharpVm : IMeasuredVm
         var (output, took) = await ProgramRun.RunAsync(
             _components.Program,
             ["update", Name, "--state-dir", _state, "--to", _components.Qemu, "--engine", engine, "--json"]);
-        using var report = JsonDocument.Parse(output);
-        var update = report.RootElement;
-        return new Sample(
-            update.GetProperty("pauseMs").GetDouble(),
-            took,
-            [
-                new Part("command", took - update.GetProperty("totalMs").GetDouble()),
-                .. update.GetProperty("phases").EnumerateArray()
-                    .Select(p => new Part(p.GetProperty("name").GetString()!, p.GetProperty("durationMs").GetDouble())),
-            ]);
+        return Sample.OfReport(output, took);
     }
 
     public void Rest() => _qmp.Execute("""{"execute":"stop"}""");

@@ -5,7 +5,7 @@ namespace CprSharp.Bench.Subjects;
 /// <summary>The serial line on which the guest's workload says that it is up.</summary>
 internal static class GuestSerial
 {
-    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(90);
+    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(300);
 
     public static string[] Arguments(VmShape shape, string file) =>
         shape.BootsLinux ? ["-chardev", $"file,id=serial0,path={file},append=on", "-serial", "chardev:serial0"] : [];

@@ -15,6 +15,9 @@ internal sealed record DomainOptions
     /// <summary>Further elements of the domain.</summary>
     public string Elements { get; init; } = "";
 
+    /// <summary>More for the guest's kernel command line.</summary>
+    public string Append { get; init; } = "";
+
     public bool HasDisk { get; init; }
 }
 
@@ -60,7 +63,7 @@ internal sealed class Domain : IAsyncDisposable
                 <type arch='x86_64' machine='pc-q35-10.0'>hvm</type>
                 <kernel>{Components.GuestKernel}</kernel>
                 <initrd>{Components.GuestInitrd}</initrd>
-                <cmdline>{Components.GuestAppend} cprsharp.mem=16 cprsharp.duty=10</cmdline>
+                <cmdline>{Components.GuestAppend} cprsharp.mem=16 cprsharp.duty=10 {options.Append}</cmdline>
               </os>
               <features><acpi/></features>
               {options.Elements}
@@ -93,6 +96,12 @@ internal sealed class Domain : IAsyncDisposable
 
     public Task<string> VirshAsync(string command, params string[] arguments) => _host.VirshAsync([command, "--domain", Name, .. arguments]);
 
+    public Task<ProgramResult> TryVirshAsync(string command, params string[] arguments) => _host.TryAsync(["virsh", "-q", command, "--domain", Name, .. arguments]);
+
+    /// <summary>A command for the guest's workload, on its serial console. The terminal is let go when the guest has read it.</summary>
+    public async Task SayAsync(string command) =>
+        await _host.RunAsync("sh", "-c", $"(echo '{command}'; sleep 1) >{await VirshAsync("ttyconsole")}");
+
     public Task<string> StateAsync() => VirshAsync("domstate");
 
     /// <summary>The process that libvirt takes for the domain's QEMU.</summary>
@@ -103,6 +112,14 @@ internal sealed class Domain : IAsyncDisposable
     {
         var vmm = JsonDocument.Parse(await _host.RunAsync("cprsharp", "status", Name, "--json")).RootElement.GetProperty("vms")[0].GetProperty("vmm");
         return (vmm.GetProperty("pid").GetInt32(), vmm.GetProperty("binary").GetString()!, vmm.GetProperty("version").GetString()!);
+    }
+
+    /// <summary>How many threads of the domain's supervisor and QEMUs are scheduled in real time (SCHED_RR), which they are in the pause alone.</summary>
+    public async Task<int> RealTimeThreadsAsync()
+    {
+        var pids = await _host.ProcessesAsync($"guest={Name}");
+        var policies = await _host.RunAsync("sh", "-c", $"cat {string.Join(' ', pids.Select(p => $"/proc/{p}/task/*/stat"))} 2>/dev/null | sed 's/.*) //' | cut -d' ' -f39");
+        return policies.Split('\n').Count(p => p == "2");
     }
 
     /// <summary>A QMP command through libvirt.</summary>

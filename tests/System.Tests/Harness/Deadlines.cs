@@ -7,7 +7,7 @@ internal static class Deadlines
 {
     public static TimeSpan Program { get; } = TimeSpan.FromSeconds(90);
 
-    public static TimeSpan Guest { get; } = TimeSpan.FromSeconds(120);
+    public static TimeSpan Guest { get; } = TimeSpan.FromSeconds(300);
 
     public static TimeSpan Settle { get; } = TimeSpan.FromSeconds(20);
 

@@ -52,6 +52,9 @@ internal sealed partial class GuestLog(string path)
 
     private static long Number(Match match, string group) => long.Parse(match.Groups[group].Value, CultureInfo.InvariantCulture);
 
+    /// <summary>How often the workload has begun.</summary>
+    public int Boots() => File.Exists(path) ? Text().Split("CPRSHARP ready").Length - 1 : 0;
+
     public string Text()
     {
         using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);

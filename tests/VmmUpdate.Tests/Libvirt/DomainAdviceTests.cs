@@ -9,7 +9,7 @@ public sealed class DomainAdviceTests
 {
     private const string Wrapper = "/usr/bin/cprsharp-qemu-system-x86_64";
 
-    private static readonly AdviceFacts Host = new(Wrapper, HasVhost: true, Confines: null);
+    private static readonly AdviceFacts Host = new(Wrapper, HasVhost: true, Confinement: null);
 
     [Fact]
     public void A_domain_that_lacks_nothing_is_ready_and_not_changed()
@@ -61,17 +61,71 @@ public sealed class DomainAdviceTests
         Assert.Equal(Wrapper, DomainAdvice.Of(XElement.Parse("<domain type='kvm'><name>d</name></domain>"), Host).Changed.Element("devices")!.Element("emulator")!.Value);
 
     [Theory]
-    [InlineData("", true)]
-    [InlineData("<seclabel type='dynamic' model='apparmor'/>", true)]
-    [InlineData("<seclabel type='none' model='dac'/>", true)]
-    [InlineData("<seclabel type='none' model='apparmor'/>", false)]
-    [InlineData("<seclabel type='none'/>", false)]
-    public void A_confined_domain_is_warned_of(string label, bool warned)
+    [InlineData("apparmor", true, true, "", Severity.Pass)]
+    [InlineData("apparmor", true, true, "<seclabel type='dynamic' model='apparmor'/>", Severity.Pass)]
+    [InlineData("apparmor", true, true, "<seclabel type='static' model='apparmor'><label>mine</label></seclabel>", Severity.Warn)]
+    [InlineData("apparmor", true, false, "", Severity.Fail)]
+    [InlineData("apparmor", true, false, "<seclabel type='none' model='dac'/>", Severity.Fail)]
+    [InlineData("apparmor", true, false, "<seclabel type='none' model='apparmor'/>", Severity.Pass)]
+    [InlineData("apparmor", true, false, "<seclabel type='none'/>", Severity.Pass)]
+    [InlineData("apparmor", false, false, "", Severity.Warn)]
+    [InlineData("selinux", true, false, "", Severity.Fail)]
+    [InlineData("selinux", true, false, "<seclabel type='dynamic' model='selinux' relabel='yes'/>", Severity.Fail)]
+    [InlineData("selinux", true, false, "<seclabel type='none' model='selinux'/>", Severity.Pass)]
+    [InlineData("selinux", false, false, "", Severity.Warn)]
+    public void A_confined_domain_is_let_through_where_its_label_allows_for_a_supervisor(string model, bool enforces, bool allows, string label, Severity severity)
     {
         var domain = Domain("");
         if (label.Length > 0)
             domain.Add(XElement.Parse(label));
-        Assert.Equal(warned, DomainAdvice.Of(domain, Host with { Confines = "apparmor" }).Findings.Any(f => f.Id == "confinement"));
+        var finding = Assert.Single(DomainAdvice.Of(domain, Host with { Confinement = new Confinement(model, enforces, allows) }).Findings, f => f.Id == "confinement");
+        Assert.Equal(severity, finding.Severity);
+        Assert.Equal(severity == Severity.Pass, string.IsNullOrEmpty(finding.Fix));
+    }
+
+    [Fact]
+    public void What_confines_is_read_from_the_kernel()
+    {
+        var root = Directory.CreateTempSubdirectory("cprsharp-confinement-").FullName;
+        try
+        {
+            Assert.Null(LibvirtHost.ConfinementAt(root));
+            Write("sys/fs/selinux/class/file/index", "1");
+            Write("sys/fs/selinux/enforce", "0");
+            Assert.Equal(new Confinement("selinux", Enforces: false, AllowsSupervisor: false), LibvirtHost.ConfinementAt(root));
+            Write("sys/fs/selinux/enforce", "1");
+            Assert.Equal(new Confinement("selinux", Enforces: true, AllowsSupervisor: false), LibvirtHost.ConfinementAt(root));
+            Write("sys/module/apparmor/parameters/enabled", "Y\n");
+            Assert.Equal(new Confinement("apparmor", Enforces: true, AllowsSupervisor: false), LibvirtHost.ConfinementAt(root));
+            Write("sys/module/apparmor/parameters/mode", "complain\n");
+            Write("etc/apparmor.d/abstractions/libvirt-qemu.d/cprsharp", "");
+            Assert.Equal(new Confinement("apparmor", Enforces: false, AllowsSupervisor: true), LibvirtHost.ConfinementAt(root));
+        }
+        finally
+        {
+            Directory.Delete(root, recursive: true);
+        }
+
+        void Write(string path, string text)
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(root, path))!);
+            File.WriteAllText(Path.Combine(root, path), text);
+        }
+    }
+
+    [Theory]
+    [InlineData("<hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source></hostdev>", Severity.Fail, "pci 0000:01:00.0", "iommufd")]
+    [InlineData("<hostdev mode='subsystem' type='pci'><driver name='vfio'/><source><address domain='0' bus='1' slot='0' function='3'/></source></hostdev>", Severity.Fail, "pci 0:1:0.3", "12.2")]
+    [InlineData("<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source></hostdev>", Severity.Fail, "mdev c2177883-f1bb-47f0-914d-32a22e3a8804", "12.2")]
+    [InlineData("<hostdev mode='subsystem' type='scsi'/>", Severity.Fail, "scsi", "one process")]
+    [InlineData("<hostdev mode='subsystem' type='pci'><driver iommufd='yes'/></hostdev>", Severity.Warn, "pci", "not been tried")]
+    [InlineData("<hostdev mode='subsystem' type='usb'/>", Severity.Warn, "usb", "unplugged")]
+    public void A_passed_through_device_is_named_with_what_libvirt_lacks(string device, Severity severity, string name, string says)
+    {
+        var finding = Assert.Single(DomainAdvice.Of(Domain(device), Host).Findings, f => f.Severity == severity);
+        Assert.Equal(name, finding.Object);
+        Assert.Contains(says, finding.Evidence, StringComparison.Ordinal);
+        Assert.NotEmpty(finding.Fix);
     }
 
     [Theory]
