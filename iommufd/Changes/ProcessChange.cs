@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using CprSharp.Iommufd.Inventory;
 using CprSharp.Iommufd.Model;
 using CprSharp.Memfd;
 
@@ -49,7 +50,7 @@ public abstract record ProcessChangeResult
     {
         /// <inheritdoc/>
         public override string ToString() =>
-            $"RLIMIT_MEMLOCK is {LimitBytes} bytes and must be {(NeededBytes == 0 ? "more: the user has more locked than was known" : $"{NeededBytes}, because both owners are charged for a moment")}";
+            $"RLIMIT_MEMLOCK is {LimitBytes} bytes and must be {(NeededBytes == 0 ? "more: the user has more locked than was known (or the kernel is out of memory)" : $"{NeededBytes}, because both owners are charged for a moment")}";
     }
 
     /// <summary>With accounting per process the old owner's address space must exist still, else the kernel changes the owner and says it has not. Nothing has changed.</summary>
@@ -153,6 +154,31 @@ public static class ProcessChange
             OldOwnerAlive: true,
             context.GetOption(ContextOption.AccountPerProcess) != 0);
     }
+
+    /// <summary>Gathers the facts for a change from an owner who is gone, by exit or exec. What was charged to him still is; how much, the picture says.</summary>
+    /// <param name="context">The context.</param>
+    /// <param name="picture">What is in it. Taken as mapped without CAP_IPC_LOCK and by this user, which is the case that needs most.</param>
+    public static ProcessChangeFacts FactsForGone(IommufdContext context, AddressSpaces picture)
+    {
+        ArgumentNullException.ThrowIfNull(context);
+        ArgumentNullException.ThrowIfNull(picture);
+        var here = Environment.ProcessId;
+        return new ProcessChangeFacts(
+            ProcFs.Limits(here)[Resource.LockedMemory].Soft,
+            PinnedBytes(picture),
+            (ulong)(ProcFs.Status(here).PinnedBytes ?? 0),
+            SameUser: true,
+            SameProcess: false,
+            OldOwnerAlive: false,
+            context.GetOption(ContextOption.AccountPerProcess) != 0);
+    }
+
+    /// <summary>At most so much do the areas of a picture pin, when devices are attached to all of them. Areas that share a pin count once, as a whole.</summary>
+    internal static ulong PinnedBytes(AddressSpaces picture) => picture.Areas
+        .GroupBy(one => one.Area.Pages, one => one.Area)
+        .Aggregate(0UL, static (sum, areas) => checked(sum + (areas.Key == 0
+            ? areas.Aggregate(0UL, static (all, area) => checked(all + area.Range.Length))
+            : areas.Max(area => Replay.Position(area.Backing) + area.Range.Length) - areas.Min(area => Replay.Position(area.Backing)))));
 
     private static bool HasIpcLock(ProcessStatus status)
     {

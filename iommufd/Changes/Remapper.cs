@@ -21,7 +21,8 @@ public static class Remapper
     /// <param name="quiescence">That no device uses the memory meanwhile.</param>
     /// <exception cref="RemapRefusedException">The plan has refusals, or a file is not at hand; nothing was done.</exception>
     /// <exception cref="IommufdException">The kernel refused; everything is as before.</exception>
-    /// <exception cref="RemapRollbackException">The kernel refused, and then refused to have it as before.</exception>
+    /// <exception cref="IOException">The recorder could not write a call down; everything is as before.</exception>
+    /// <exception cref="RemapRollbackException">It failed, and could not be had as before.</exception>
     public static void Execute(
         IommufdContext context, RemapPlan plan, IReadOnlyDictionary<FileIdentity, MappableFile> files, DeviceQuiescence quiescence)
     {
@@ -40,20 +41,21 @@ public static class Remapper
             foreach (var replacement in plan.Replacements)
             {
                 context.Copy(plan.Ioas, replacement.Area.Range, aside, replacement.Area.Access, replacement.Area.Range.Start);
-                context.Unmap(plan.Ioas, replacement.Area.Range);
                 replaced.Push(replacement);
+                context.Unmap(plan.Ioas, replacement.Area.Range);
                 foreach (var piece in replacement.Pieces)
                     context.MapFile(plan.Ioas, files[piece.File], piece.Offset, piece.Range.Length, replacement.Area.Access, piece.Range.Start);
             }
+
+            // It would be in the way of a change of process.
+            context.Destroy(aside);
         }
-        catch (IommufdException failure)
+        catch (Exception failure)
         {
             RollBack(context, plan.Ioas, aside, replaced, failure);
             context.Destroy(aside);
             throw;
         }
-
-        context.Destroy(aside);
     }
 
     private static void Check(RemapPlan plan, IReadOnlyDictionary<FileIdentity, MappableFile> files)
@@ -66,7 +68,7 @@ public static class Remapper
             throw new RemapRefusedException(plan.Ioas, refusals);
     }
 
-    private static void RollBack(IommufdContext context, IoasId ioas, IoasId aside, Stack<AreaReplacement> replaced, IommufdException failure)
+    private static void RollBack(IommufdContext context, IoasId ioas, IoasId aside, Stack<AreaReplacement> replaced, Exception failure)
     {
         while (replaced.TryPeek(out var replacement))
         {
@@ -76,7 +78,7 @@ public static class Remapper
                 UnmapIfMapped(context, ioas, area.Range);
                 context.Copy(aside, area.Range, ioas, area.Access, area.Range.Start);
             }
-            catch (IommufdException e)
+            catch (Exception e)
             {
                 throw new RemapRollbackException(ioas, aside, [.. replaced.Select(one => one.Area.Range)], failure, e);
             }
@@ -93,7 +95,7 @@ public static class Remapper
         }
         catch (IommufdException e) when (e.Errno == Memfd.Errno.ENOENT)
         {
-            // The first piece was the one that failed.
+            // The first piece was the one that failed, or the unmapping.
         }
     }
 }
@@ -114,7 +116,7 @@ public sealed class RemapRefusedException(IoasId ioas, ImmutableArray<RemapRefus
 /// <param name="ranges">What is missing, wholly or in part.</param>
 /// <param name="failure">What failed.</param>
 /// <param name="undoing">What failed then.</param>
-public sealed class RemapRollbackException(IoasId ioas, IoasId aside, ImmutableArray<IovaRange> ranges, IommufdException failure, IommufdException undoing)
+public sealed class RemapRollbackException(IoasId ioas, IoasId aside, ImmutableArray<IovaRange> ranges, Exception failure, Exception undoing)
     : IOException($"{ioas}: not mapped any more: {string.Join(", ", ranges)}; kept in {aside}. {failure.Message}. Then: {undoing.Message}", failure)
 {
     /// <summary>What is missing.</summary>
@@ -124,5 +126,5 @@ public sealed class RemapRollbackException(IoasId ioas, IoasId aside, ImmutableA
     public IoasId Aside { get; } = aside;
 
     /// <summary>Why it could not be undone.</summary>
-    public IommufdException Undoing { get; } = undoing;
+    public Exception Undoing { get; } = undoing;
 }

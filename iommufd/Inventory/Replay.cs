@@ -74,7 +74,8 @@ public static class Replay
         }
     }
 
-    private static ulong Position(Backing backing) => backing switch
+    /// <summary>Where in its file, dma-buf or process it begins.</summary>
+    internal static ulong Position(Backing backing) => backing switch
     {
         FileBacking file => file.Offset,
         DmaBufBacking buffer => buffer.Offset,

@@ -8,11 +8,15 @@ namespace CprSharp.Iommufd.Journal;
 /// Appends what goes through the library to a file, best a memfd, which is handed over together with the context. Each record is
 /// one write, so that a crash can tear only the last one.
 /// </summary>
-/// <remarks>May be used by several threads. Does not own the file.</remarks>
+/// <remarks>
+/// May be used by several threads. Does not own the file. The end of a call that cannot be written down (no space, no memory) is written
+/// before the next record: until then a reader finds the call unsettled, and no other call can begin.
+/// </remarks>
 public sealed class JournalWriter : IOperationRecorder
 {
     private readonly Lock _gate = new();
     private readonly SafeFileHandle _file;
+    private readonly Queue<byte[]> _owed = new();
     private long _end;
     private ulong _next;
 
@@ -50,6 +54,8 @@ public sealed class JournalWriter : IOperationRecorder
     }
 
     /// <inheritdoc/>
+    /// <exception cref="IOException">It cannot be written down, or what is owed from an earlier call cannot.</exception>
+    /// <exception cref="UnauthorizedAccessException">The same, because the file is sealed.</exception>
     public ulong Begin(Operation operation)
     {
         ArgumentNullException.ThrowIfNull(operation);
@@ -58,7 +64,17 @@ public sealed class JournalWriter : IOperationRecorder
         lock (_gate)
         {
             var sequence = _next;
-            Append(kind, sequence, body.Written);
+            _owed.Enqueue(Record(kind, sequence, body.Written));
+            try
+            {
+                WriteOwed();
+            }
+            catch
+            {
+                RemoveLast();
+                throw;
+            }
+
             _next++;
             return sequence;
         }
@@ -67,15 +83,13 @@ public sealed class JournalWriter : IOperationRecorder
     /// <inheritdoc/>
     public void Done(ulong sequence, ulong answer)
     {
-        lock (_gate)
-            Append(RecordKind.Done, sequence, new FieldWriter().U64(answer).Written);
+        End(RecordKind.Done, sequence, new FieldWriter().U64(answer).Written);
     }
 
     /// <inheritdoc/>
     public void Failed(ulong sequence, int errno)
     {
-        lock (_gate)
-            Append(RecordKind.Failed, sequence, new FieldWriter().U32((uint)errno).Written);
+        End(RecordKind.Failed, sequence, new FieldWriter().U32((uint)errno).Written);
     }
 
     internal static byte[] Record(RecordKind kind, ulong sequence, ReadOnlySpan<byte> body)
@@ -90,10 +104,48 @@ public sealed class JournalWriter : IOperationRecorder
         return record;
     }
 
-    private void Append(RecordKind kind, ulong sequence, ReadOnlySpan<byte> body)
+    private void End(RecordKind kind, ulong sequence, ReadOnlySpan<byte> body)
     {
-        var record = Record(kind, sequence, body);
-        RandomAccess.Write(_file, record, _end);
-        _end += record.Length;
+        lock (_gate)
+        {
+            _owed.Enqueue(Record(kind, sequence, body));
+            try
+            {
+                WriteOwed();
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // The call is made. It stays owed, and the next one does not begin without it.
+            }
+        }
+    }
+
+    private void WriteOwed()
+    {
+        while (_owed.TryPeek(out var record))
+        {
+            try
+            {
+                RandomAccess.Write(_file, record, _end);
+            }
+            catch
+            {
+                // No torn record in the middle.
+                if (RandomAccess.GetLength(_file) > _end)
+                    RandomAccess.SetLength(_file, _end);
+                throw;
+            }
+
+            _end += record.Length;
+            _owed.Dequeue();
+        }
+    }
+
+    /// <summary>A call that did not begin is owed nothing.</summary>
+    private void RemoveLast()
+    {
+        for (var left = _owed.Count; left > 1; left--)
+            _owed.Enqueue(_owed.Dequeue());
+        _owed.Dequeue();
     }
 }

@@ -11,12 +11,12 @@ public interface IOperationRecorder
     /// <returns>What to name it by when it is over.</returns>
     ulong Begin(Operation operation);
 
-    /// <summary>It succeeded.</summary>
+    /// <summary>It succeeded. Must not throw: the call is made.</summary>
     /// <param name="sequence">What <see cref="Begin"/> returned.</param>
     /// <param name="answer">The kernel's answer; 0 where there is none.</param>
     void Done(ulong sequence, ulong answer);
 
-    /// <summary>It failed and changed nothing.</summary>
+    /// <summary>It failed and changed nothing. Must not throw.</summary>
     /// <param name="sequence">What <see cref="Begin"/> returned.</param>
     /// <param name="errno">The error number.</param>
     void Failed(ulong sequence, int errno);

@@ -59,6 +59,25 @@ public sealed class ProcessChangeRules
         Assert.Null(ProcessChange.Check(Files, gone with { AccountPerProcess = true, ChargedBytes = 0 }));
     }
 
+    [Fact]
+    public void What_a_picture_pins_counts_a_shared_pin_once()
+    {
+        var file = new FileBacking(new FileIdentity(new DeviceNumber(0, 1), 5), 0x10000);
+        var (first, second) = (new IoasId(1), new IoasId(2));
+
+        var picture = Generators.Picture(
+        [
+            (new AllocateIoasOperation(), 1), (new AllocateIoasOperation(), 2),
+            (new MapOperation(first, 0, 0x8000, MapAccess.ReadWrite, file), 0),
+            (new MapOperation(first, 0x8000, 0x1000, MapAccess.ReadWrite, file), 0x8000),
+            (new CopyOperation(first, 0, second, 0, 0x4000, MapAccess.Read), 0),
+            (new CopyOperation(first, 0x6000, second, 0x9000, 0x2000, MapAccess.Read), 0x9000),
+        ]);
+
+        Assert.Equal(0x9000UL, ProcessChange.PinnedBytes(picture));
+        Assert.Equal(0UL, ProcessChange.PinnedBytes(AddressSpaces.Empty));
+    }
+
     private static AddressSpaces With(Backing backing) => Generators.Picture(
     [
         (new AllocateIoasOperation(), 1), (new AllocateIoasOperation(), 2),

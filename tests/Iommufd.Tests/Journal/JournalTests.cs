@@ -3,6 +3,7 @@ using CprSharp.Iommufd.Inventory;
 using CprSharp.Iommufd.Journal;
 using CprSharp.Iommufd.Model;
 using CprSharp.Iommufd.Tests.Model;
+using CprSharp.Memfd;
 using FsCheck;
 using FsCheck.Fluent;
 using Microsoft.Win32.SafeHandles;
@@ -35,6 +36,27 @@ public sealed class JournalTests
             var content = JournalReader.Read(file);
             return content is { Torn: false, Unsettled.IsEmpty: true } && Differences.Between(Generators.Picture(history), content.Picture).IsEmpty;
         }).Check(Generators.Quick);
+    }
+
+    /// <summary>Where nothing can be written any more: a call that is made stays in doubt, and none begins.</summary>
+    [Fact]
+    public void A_full_journal_lets_no_call_begin_and_does_not_belie_the_one_that_is_made()
+    {
+        using var file = MemoryFile.Create("journal", 0);
+        var journal = JournalWriter.Create(file);
+        journal.Done(journal.Begin(new AllocateIoasOperation()), 1);
+        var made = journal.Begin(new AllocateIoasOperation());
+        var length = RandomAccess.GetLength(file);
+        MemoryFile.AddSeals(file, Seals.Grow);
+
+        journal.Done(made, 2);
+        Assert.Throws<UnauthorizedAccessException>(() => journal.Begin(new AllocateIoasOperation()));
+        Assert.Throws<UnauthorizedAccessException>(() => journal.Begin(new AllocateIoasOperation()));
+
+        var content = JournalReader.Read(file);
+        Assert.Equal([made], content.Unsettled.Select(one => one.Sequence));
+        Assert.Equal([1u], content.Picture.Ioases.Keys);
+        Assert.Equal((length, length), (content.Length, RandomAccess.GetLength(file)));
     }
 
     [Fact]
