@@ -194,7 +194,7 @@ public sealed class TranslationTests
     [Theory]
     [InlineData("-netdev tap,id=t,ifname=tap7,script=no,downscript=no", "-netdev tap,id=t,fd=201", "interface tap7   True False")]
     [InlineData("-netdev tap,id=t,vnet_hdr=off,vhost=off", "-netdev tap,id=t,vhost=off,fd=201", "interface  /etc/qemu-ifup /etc/qemu-ifdown False False")]
-    [InlineData("-netdev tap,id=t,queues=2,script=/s,downscript=/d", "-netdev tap,id=t,fds=201:204", "interface  /s /d True True;interface  /s /d True True")]
+    [InlineData("-netdev tap,id=t,queues=2,script=/s,downscript=/d", "-netdev tap,id=t,fds=201:203", "interface  /s /d True True;interface  /s /d True True")]
     [InlineData("-nic bridge,br=br1,model=e1000", "-nic tap,model=e1000,fd=201", "helper  br1")]
     [InlineData("-netdev tap,id=t,helper=/h", "-netdev tap,id=t,fd=201", "helper /h br0")]
     [InlineData("-netdev tap,id=t,fds=30:31", "-netdev tap,id=t,fds=30:31", "inherited;inherited")]
