@@ -61,8 +61,8 @@ public sealed class DomainAdviceTests
         Assert.Equal(Wrapper, DomainAdvice.Of(XElement.Parse("<domain type='kvm'><name>d</name></domain>"), Host).Changed.Element("devices")!.Element("emulator")!.Value);
 
     [Theory]
-    [InlineData("apparmor", true, true, "", Severity.Pass)]
-    [InlineData("apparmor", true, true, "<seclabel type='dynamic' model='apparmor'/>", Severity.Pass)]
+    [InlineData("apparmor", true, true, "", Severity.Warn)]
+    [InlineData("apparmor", true, true, "<seclabel type='dynamic' model='apparmor'/>", Severity.Warn)]
     [InlineData("apparmor", true, true, "<seclabel type='static' model='apparmor'><label>mine</label></seclabel>", Severity.Warn)]
     [InlineData("apparmor", true, false, "", Severity.Fail)]
     [InlineData("apparmor", true, false, "<seclabel type='none' model='dac'/>", Severity.Fail)]
