@@ -45,10 +45,15 @@ internal static class ProcessMatcher
     }
 
     /// <summary>A security module that gives another label to another file would take the guest out of what it is confined to.</summary>
-    internal static UpdateException? Mislabelled(string? old, string? fresh, string binary) => old == fresh ? null : new UpdateException(
-        "security-label",
-        $"{binary}: it runs as '{fresh ?? "(no label)"}', and the QEMU that has the guest as '{old ?? "(no label)"}'",
-        "have the security module's policy keep the label when the supervisor executes that file (AppArmor: ix)") { IsRefusal = true };
+    internal static UpdateException? Mislabelled(string? old, string? fresh, string binary) => old == fresh
+        ? null
+        : new UpdateException(
+            "security-label",
+            $"{binary}: it runs as '{fresh ?? "(no label)"}', and the QEMU that has the guest as '{old ?? "(no label)"}'",
+            "have the security module's policy keep the label when the supervisor executes that file (AppArmor: ix)")
+        {
+            IsRefusal = true,
+        };
 
     /// <summary>Joins the cgroups that differ: by a lent file, or one that we may open ourselves.</summary>
     private static void MatchCgroups(int old, int fresh, Func<CgroupEntry, string> file, Loans loans)
