@@ -20,6 +20,7 @@ class Scenario:
     tests: str = ""                                      # a folder of tests/, instead of the script 'run'
     arguments: list[str] = field(default_factory=list)   # for the test assembly
     iommu: list[str] = field(default_factory=lambda: ["legacy"])   # one run each
+    kernels: list[str] = field(default_factory=list)     # on which it has to pass as well; --all runs those that are there
     devices: list[str] = field(default_factory=lambda: ["edu", "nvme", "e1000e"])
     memory_mib: int = 4096
     append: str = ""                                     # for the kernel's command line

@@ -57,6 +57,7 @@ internal static class CommandTree
         root.Subcommands.Add(List());
         root.Subcommands.Add(History());
         root.Subcommands.Add(Metrics());
+        root.Subcommands.Add(Inventory());
         root.Subcommands.Add(LibvirtDomains());
         root.Subcommands.Add(FaultPoints());
         root.Subcommands.Add(Reexec());
@@ -157,6 +158,13 @@ internal static class CommandTree
     {
         var file = new Option<string?>("--textfile") { Description = "Write them there instead, in one go, for the node exporter's textfile collector", HelpName = "FILE.prom" };
         return Command("metrics", "Print numbers of all VMs in Prometheus' text format", [file], [], (p, cli, ct) => new MetricsCommand(cli).RunAsync(p.GetValue(file), ct));
+    }
+
+    private static Command Inventory()
+    {
+        var vm = new Argument<string>("NAME|QMP") { Description = "Name of a VM, or the path of any QEMU's QMP Unix socket" };
+        return Command("inventory", "Say what the VM's passed-through devices can reach, and how sure that is; changes nothing", [], [vm], (p, cli, ct) =>
+            new InventoryCommand(cli).RunAsync(p.GetValue(vm)!, ct));
     }
 
     private static Command LibvirtDomains()

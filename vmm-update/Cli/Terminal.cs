@@ -41,6 +41,19 @@ internal sealed class Terminal
         _out.MarkupLine($"{Markup.Escape(report.Vm)}: QEMU {Markup.Escape(report.From.Version)} -> {Markup.Escape(report.To.Version.Length > 0 ? report.To.Version : report.To.Binary)}: {Words(report.Verdict)}");
     }
 
+    public void Inventory(InventoryReport report)
+    {
+        foreach (var space in report.AddressSpaces)
+        {
+            _out.WriteLine(space.Ioas is null ? $"QEMU {report.Version}, pid {report.Pid}:" : $"QEMU {report.Version}, pid {report.Pid}, iommufd {space.Iommufd}, IOAS {space.Ioas}:");
+            foreach (var area in space.Areas)
+                _out.WriteLine($"  {area.Start}-{area.Last} {area.Access}: {area.What}; {area.Certainty}: {area.Evidence}");
+        }
+
+        if (report.NotProbed is { } why)
+            _error.MarkupLine($"[yellow]the kernel was not asked:[/] {Markup.Escape(why)}");
+    }
+
     public void Domain(DomainReport report)
     {
         Findings(report.Findings, all: true);

@@ -21,6 +21,7 @@ internal sealed class CamelCaseEnum<T>() : JsonStringEnumConverter<T>(JsonNaming
 [JsonSerializable(typeof(FleetReport))]
 [JsonSerializable(typeof(ReexecReport))]
 [JsonSerializable(typeof(DomainReport))]
+[JsonSerializable(typeof(InventoryReport))]
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(System.Text.Json.Nodes.JsonObject))]
 internal sealed partial class ReportJson : JsonSerializerContext

@@ -67,7 +67,9 @@ internal static class Adoption
         }
     }
 
-    private static async Task<(QmpClient Qmp, PidFd PidFd)> ConnectAsync(string qmpPath, CancellationToken cancellationToken)
+    /// <summary>Connects to a QEMU's own monitor.</summary>
+    /// <exception cref="UpdateException">Nothing answers there.</exception>
+    public static async Task<(QmpClient Qmp, PidFd PidFd)> ConnectAsync(string qmpPath, CancellationToken cancellationToken)
     {
         Socket socket;
         PidFd pidFd;
