@@ -39,7 +39,8 @@ internal sealed partial class GuestLog(string path)
             Assert.True(report.Ticks <= report.Milliseconds - first + 5, $"ticks were repeated: {report}");
             if (before is not null)
             {
-                Assert.True(report.Milliseconds > before.Milliseconds && report.Ticks > before.Ticks, $"time went backwards: {before} then {report}");
+                // Two reports can follow each other within one late tick; that none is missing in the end is seen above.
+                Assert.True(report.Milliseconds > before.Milliseconds && report.Ticks >= before.Ticks, $"time went backwards: {before} then {report}");
                 Assert.True(report.DiskSequence >= before.DiskSequence && report.MemoryRounds >= before.MemoryRounds, $"work was undone: {before} then {report}");
             }
 
