@@ -97,31 +97,8 @@ public sealed class ReexecTests
         await using var host = new TestHost();
         await using var network = await NetworkNamespace.CreateAsync($"cprst-{Guid.NewGuid():N}"[..14]);
         var guest = new LinuxGuest(host);
-        var up = host.Script("up", "ip addr add 10.77.0.1/24 dev \"$1\" && ip link set \"$1\" up");
-        var vm = new TestVm(host, "tap");
-        using (var run = host.StartProgram("ip", null, null, network.Inside(
-        [
-            Components.CprSharp, "run", "--name", "tap", "--detach", "--", Components.Qemu111, .. guest.Arguments(), "-M", "pc-q35-10.0", "-m", "256", "-smp", "2",
-            "-device", "virtio-blk-pci,drive=disk", "-device", "virtio-net-pci,netdev=net,mq=on,vectors=6",
-            "-netdev", $"tap,id=net,ifname=guest0,script={up},downscript=no,queues=2",
-        ])))
-            (await run.ResultAsync()).Expect(0);
-        await guest.ReadyAsync();
-        Assert.DoesNotContain("failed", await guest.AskAsync("net 10.77.0.2/24", "net"), StringComparison.Ordinal);
-        Socket? connected = null;
-        await Deadlines.EventuallyAsync(() =>
-        {
-            try
-            {
-                connected = network.Connect("10.77.0.2", 7);
-                return null;
-            }
-            catch (IOException e)
-            {
-                return e.Message; // its server is not up yet
-            }
-        });
-        await using var tcp = new EchoStream("tcp", connected!, 64 << 10);
+        var vm = await TapVm.StartAsync(host, network, guest, queues: 2);
+        await using var tcp = new EchoStream("tcp", await TapVm.ConnectAsync(network), 64 << 10);
         for (var round = 0; round < 3; round++)
         {
             await tcp.ExpectMoreAsync(64 << 10);
