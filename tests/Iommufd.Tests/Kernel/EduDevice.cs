@@ -57,6 +57,11 @@ internal sealed class EduDevice : IDisposable
     internal void Dma(ulong iova, bool toDevice, int count = BufferBytes)
     {
         Start(iova, toDevice, count, 0);
+        AwaitEnd();
+    }
+
+    private void AwaitEnd()
+    {
         var clock = Stopwatch.StartNew();
         while ((Read64(DmaCommand) & Run) != 0)
         {
@@ -77,6 +82,23 @@ internal sealed class EduDevice : IDisposable
         Acknowledge(DmaInterrupt);
     }
 
+    /// <summary>After somebody who let go of it in the middle of a transfer: waits for its end and acknowledges it.</summary>
+    internal void Settle()
+    {
+        AwaitEnd();
+        Acknowledge(DmaInterrupt);
+    }
+
+    /// <summary>Lets the device answer at its BAR, which then can be exported and mapped.</summary>
+    internal void EnableMemory()
+    {
+        var config = Vfio.GetRegion(VfioDevice.PciConfigRegion);
+        var command = new byte[2];
+        Vfio.Read(config, 4, command);
+        command[0] |= 2;
+        Vfio.Write(config, 4, command);
+    }
+
     public void Dispose() => Vfio.Dispose();
 
     private void Start(ulong iova, bool toDevice, int count, ulong flags)
@@ -87,7 +109,7 @@ internal sealed class EduDevice : IDisposable
         Write64(DmaCommand, Run | flags | (toDevice ? 0 : FromDevice));
     }
 
-    private static void Bind(string address)
+    internal static void Bind(string address)
     {
         var device = $"/sys/bus/pci/devices/{address}";
         if (Directory.Exists($"{device}/vfio-dev"))

@@ -117,6 +117,13 @@ internal sealed class MockIommu : IDisposable
         Run("DMABUF_REVOKE", ref command);
     }
 
+    /// <summary>How much memory the kernel's self-test lets a call use for its batches; 65536 is the default. Of the whole kernel, not of this context.</summary>
+    internal void SetTemporaryMemoryLimit(uint bytes)
+    {
+        var command = new Command { op = 9, d0 = bytes };
+        Run("SET_TEMP_MEMORY_LIMIT", ref command);
+    }
+
     public void Dispose() => Context.Dispose();
 
     internal void Replace(uint stdev, PageTableId pageTable)

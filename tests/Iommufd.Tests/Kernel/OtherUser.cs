@@ -18,8 +18,7 @@ internal static partial class OtherUser
         {
             try
             {
-                var number = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 147 : 117;
-                Assert.Equal(0, setresuid(number, user, user, user)); // libc's own call would change every thread
+                Become(user);
                 result = action();
             }
             catch (Exception e)
@@ -31,6 +30,13 @@ internal static partial class OtherUser
         thread.Join();
         failure?.Throw();
         return result!;
+    }
+
+    /// <summary>Makes this thread, which must end with it, another user's.</summary>
+    internal static void Become(int user)
+    {
+        var number = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 147 : 117;
+        Assert.Equal(0, setresuid(number, user, user, user)); // libc's own call would change every thread
     }
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]

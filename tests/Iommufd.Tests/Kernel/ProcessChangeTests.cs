@@ -62,17 +62,21 @@ public sealed class ProcessChangeTests
         Assert.IsType<ProcessChangeResult.Changed>(ProcessChange.Execute(mock.Context, JournalReader.Read(file).Picture, facts));
     }
 
-    /// <summary>Both owners are charged for a moment: the same user must be allowed twice the memory, another user once.</summary>
+    /// <summary>Both owners are charged for a moment: the same user must be allowed twice the memory, another user once, and a process that is counted by itself once.</summary>
     [Theory]
-    [InlineData(OtherUser.Nobody, 2 * Size, true)]
-    [InlineData(OtherUser.Nobody, 2 * Size - Page, false)]
-    [InlineData(AnotherUser, Size, true)]
-    [InlineData(AnotherUser, Size - Page, false)]
-    public async Task A_context_that_was_sent_is_taken_over_within_the_limit(int user, ulong limit, bool allowed)
+    [InlineData(OtherUser.Nobody, 2 * Size, false, true)]
+    [InlineData(OtherUser.Nobody, 2 * Size - Page, false, false)]
+    [InlineData(AnotherUser, Size, false, true)]
+    [InlineData(AnotherUser, Size - Page, false, false)]
+    [InlineData(OtherUser.Nobody, Size, true, true)]
+    [InlineData(OtherUser.Nobody, Size - Page, true, false)]
+    public async Task A_context_that_was_sent_is_taken_over_within_the_limit(int user, ulong limit, bool perProcess, bool allowed)
     {
         using var memory = new GuestMemory(Size);
         using var journal = MemoryFile.Create("journal", 0);
         using var mock = new MockIommu(JournalWriter.Create(journal));
+        if (perProcess)
+            mock.Context.SetOption(ContextOption.AccountPerProcess, 1);
         var before = ProcFs.Status(Environment.ProcessId).PinnedBytes;
         var hwpt = OtherUser.Run(OtherUser.Nobody, () =>
         {
@@ -90,7 +94,7 @@ public sealed class ProcessChangeTests
                 Children.Role(
                     typeof(ProcessChangeTests),
                     nameof(Role_takes_over),
-                    string.Create(CultureInfo.InvariantCulture, $"{hwpt.Value} {limit} {allowed} {user == OtherUser.Nobody}"),
+                    string.Create(CultureInfo.InvariantCulture, $"{hwpt.Value} {limit} {allowed} {user == OtherUser.Nobody} {perProcess}"),
                     user,
                     new InheritedDescriptor(there.SafeHandle, 3)),
                 Ct);
@@ -106,7 +110,8 @@ public sealed class ProcessChangeTests
     private static async Task Role_takes_over()
     {
         var words = Children.RoleArgument.Split(' ');
-        var (hwpt, limit, allowed, sameUser) = (new HwptId(uint.Parse(words[0], CultureInfo.InvariantCulture)), ulong.Parse(words[1], CultureInfo.InvariantCulture), bool.Parse(words[2]), bool.Parse(words[3]));
+        var (hwpt, limit) = (new HwptId(uint.Parse(words[0], CultureInfo.InvariantCulture)), ulong.Parse(words[1], CultureInfo.InvariantCulture));
+        var (allowed, sameUser, perProcess) = (bool.Parse(words[2]), bool.Parse(words[3]), bool.Parse(words[4]));
         await using var socket = new DescriptorSocket(new Socket(new SafeSocketHandle(3, ownsHandle: true)));
         using var message = await socket.ReceiveAsync(new byte[1], CancellationToken.None);
         using var mock = new MockIommu(handle: message.Descriptors.Claim(0));
@@ -116,7 +121,7 @@ public sealed class ProcessChangeTests
         var picture = JournalReader.Read(journal).Picture;
         var (_, area) = picture.Areas.Single();
         Scheduling.SetLimit(0, Resource.LockedMemory, new ResourceLimit(limit, Scheduling.GetLimit(0, Resource.LockedMemory).Hard));
-        var facts = new ProcessChangeFacts(limit, Size, 0, sameUser, SameProcess: false, OldOwnerAlive: true, AccountPerProcess: false);
+        var facts = new ProcessChangeFacts(limit, Size, 0, sameUser, SameProcess: false, OldOwnerAlive: true, perProcess);
 
         var foretold = ProcessChange.Check(picture, facts);
         // And what the kernel does when nothing was known beforehand.
@@ -126,6 +131,73 @@ public sealed class ProcessChangeTests
         Assert.Equal(allowed ? new ProcessChangeResult.Changed() : new ProcessChangeResult.OverLimit(0, limit), done);
         Assert.Equal(allowed ? (long)Size : 0, ProcFs.Status(Environment.ProcessId).PinnedBytes);
         Assert.True(mock.LeadsTo(hwpt, area.Range.Start, mapping.DangerousGetHandle(), Size));
+    }
+
+    /// <summary>The kernel decides when memory is mapped: what CAP_IPC_LOCK has mapped is charged to nobody ever, whoever takes it over.</summary>
+    [Fact]
+    public void What_was_mapped_with_CAP_IPC_LOCK_needs_no_limit()
+    {
+        using var memory = new GuestMemory(Size);
+        using var mock = new MockIommu();
+        var ioas = mock.Context.AllocateIoas();
+        mock.Attach(ioas);
+        mock.Context.MapFile(ioas, memory.File, 0, Size, MapAccess.ReadWrite, Start);
+        var facts = ProcessChange.FactsFor(mock.Context, Environment.ProcessId);
+        var limit = Scheduling.GetLimit(0, Resource.LockedMemory);
+        try
+        {
+            Scheduling.SetLimit(0, Resource.LockedMemory, new ResourceLimit(0, limit.Hard));
+            var result = OtherUser.Run(AnotherUser, () => ProcessChange.Execute(mock.Context, AddressSpaces.Empty, facts with { SameProcess = false, LockLimit = 0 }));
+
+            Assert.Equal(0UL, facts.ChargedBytes);
+            Assert.IsType<ProcessChangeResult.Changed>(result);
+        }
+        finally
+        {
+            Scheduling.SetLimit(0, Resource.LockedMemory, limit);
+        }
+    }
+
+    /// <summary>An area is in the kernel's list before its memory is pinned, which takes a while.</summary>
+    [Fact]
+    public async Task While_an_area_is_being_mapped_it_can_be_neither_unmapped_nor_taken_over()
+    {
+        const ulong much = 256 << 20;
+        using var memory = new GuestMemory(much);
+        using var mock = new MockIommu();
+        var ioas = mock.Context.AllocateIoas();
+        mock.Attach(ioas);
+        var facts = ProcessChange.FactsFor(mock.Context, Environment.ProcessId);
+        var (busyChange, busyUnmap) = (false, false);
+        for (var attempt = 0; attempt < 100 && !(busyChange && busyUnmap); attempt++)
+        {
+            var mapping = Task.Run(() => mock.Context.MapFile(ioas, memory.File, 0, much, MapAccess.ReadWrite, Start), Ct);
+            while (!mapping.IsCompleted)
+            {
+                busyChange |= ProcessChange.Execute(mock.Context, AddressSpaces.Empty, facts) is ProcessChangeResult.Busy;
+                busyUnmap |= UnmapIsBusy();
+            }
+
+            await mapping;
+            mock.Context.Unmap(ioas, IovaRange.All);
+        }
+
+        Assert.Equal((true, true), (busyChange, busyUnmap));
+        Assert.True(mock.IsPinned(memory.Address, Page, 0));
+        Assert.IsType<ProcessChangeResult.Changed>(ProcessChange.Execute(mock.Context, AddressSpaces.Empty, facts));
+
+        bool UnmapIsBusy()
+        {
+            try
+            {
+                mock.Context.Unmap(ioas, IovaRange.Of(Start, much));
+                return false;
+            }
+            catch (IommufdException e) when (e.Errno is Errno.EBUSY or Errno.ENOENT)
+            {
+                return e.Errno == Errno.EBUSY;
+            }
+        }
     }
 
     /// <summary>Over an exec the same process goes on with another address space; with accounting per process the charge cannot follow.</summary>
@@ -175,7 +247,7 @@ public sealed class ProcessChangeTests
         using var mapping = MemoryMapping.Map(memory, 0, (nuint)Size, MappingProtection.Read | MappingProtection.Write);
         var hwpt = new HwptId(uint.Parse(words[1], CultureInfo.InvariantCulture));
         var picture = AddressSpaces.Empty;
-        var facts = new ProcessChangeFacts(ResourceLimit.Unlimited, Size, 0, SameUser: true, SameProcess: false, OldOwnerAlive: false, perProcess);
+        var facts = ProcessChange.FactsForGone(mock.Context, AddressSpaces.Empty) with { ChargedBytes = Size };
         Assert.Equal(0, ProcFs.Status(Environment.ProcessId).PinnedBytes);
         Assert.True(mock.LeadsTo(hwpt, Start, mapping.DangerousGetHandle(), Size));
 
