@@ -16,6 +16,9 @@ public sealed class FaultWalk(SharedVm machine) : IClassFixture<SharedVm>
     private static readonly string[] AfterTheCommit = ["commit.continued", "commit.end", "retire.begin", "retire.end"];
     private static readonly string[] OnTheWayBack = ["rollback.begin", "rollback.end"];
 
+    /// <summary>Where nobody may have the guest once the supervisor is dead: a VMM that sees the end of its monitor's connection first never reads the "cont" before it.</summary>
+    private static readonly string[] Undecided = [.. InThePause, "commit.continued", .. OnTheWayBack];
+
     public static TheoryData<string, string> Walk
     {
         get
@@ -67,7 +70,7 @@ public sealed class FaultWalk(SharedVm machine) : IClassFixture<SharedVm>
             Assert.True(states.Count(s => s == "running") <= 1, $"more than one VMM runs the guest: {string.Join(", ", states)}");
 
             // A VMM that was told to go on does so when it has loaded.
-            return InThePause.Contains(point) || OnTheWayBack.Contains(point) || states.Contains("running") ? null : $"no VMM runs the guest: {string.Join(", ", states)}";
+            return Undecided.Contains(point) || states.Contains("running") ? null : $"no VMM runs the guest: {string.Join(", ", states)}";
         });
 
         (await vm.Host.CprSharpAsync(SharedVm.Environment(guardian: false), ["adopt", vm.Name])).Expect(0);
@@ -76,7 +79,7 @@ public sealed class FaultWalk(SharedVm machine) : IClassFixture<SharedVm>
         // Between, both VMMs have the whole guest, and the recovery may give it to either.
         if (BeforeThePause.Contains(point) || point == "rollback.end")
             Assert.Equal((vmm, generation), (vm.VmmPid, vm.Generation));
-        if (AfterTheCommit.Contains(point))
+        if (AfterTheCommit.Contains(point) && !Undecided.Contains(point))
             Assert.NotEqual(vmm, vm.VmmPid);
 
         // What came before the new VMM left no trace; all else is in the history.
