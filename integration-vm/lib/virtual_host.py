@@ -27,6 +27,7 @@ class Shape:
     devices: list[str]
     memory_mib: int
     append: str
+    emulator: str    # the variable that says where it is
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,9 @@ def qemu(shape, results):
                 file.truncate(NVME_MIB << 20)
             options += ["-blockdev", f"driver=file,node-name={device.name},filename={comma(image)}"]
         elif device.kind == "e1000e":
-            options += ["-netdev", f"hubport,id={device.name},hubid=0"]   # all network cards on one wire
+            options += ["-netdev", f"user,id={device.name},restrict=on"]
         options += ["-device", device.option]
-    return [os.environ["CPRSHARP_EMULATOR"], *options]
+    return [os.environ[shape.emulator], *options]
 
 
 def fsdev(tag, path, mode):
