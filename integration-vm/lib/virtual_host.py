@@ -27,7 +27,7 @@ class Shape:
     devices: list[str]
     memory_mib: int
     append: str
-    emulator: str    # the variable that says where it is
+    emulator: str
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def qemu(shape, results):
         elif device.kind == "e1000e":
             options += ["-netdev", f"user,id={device.name},restrict=on"]
         options += ["-device", device.option]
-    return [os.environ[shape.emulator], *options]
+    return [shape.emulator, *options]
 
 
 def fsdev(tag, path, mode):
