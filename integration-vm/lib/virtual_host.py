@@ -86,7 +86,7 @@ def qemu(shape, results):
             raise Fault(f"no device is named '{kind}'; there are: {', '.join(DEVICES)}")
     scalable = shape.iommu == "scalable"
     append = (f"console=ttyS0 root=/dev/vda ro init=/usr/sbin/virtual-host ignore_loglevel panic=-1 oops=panic "
-              f"intel_iommu={'on,sm_on' if scalable else 'on'} iommu=pt no_timer_check kho=on liveupdate=on {shape.append}")
+              f"intel_iommu={'on,sm_on' if scalable else 'on'} iommu=pt no_timer_check tsc=reliable kvm.tsc_tolerance_ppm=100000 kho=on liveupdate=on {shape.append}")
     options = [
         "-M", "q35,accel=tcg,kernel-irqchip=split", "-cpu", "max,svm=on,npt=on,la57=off", "-smp", "2", "-m", str(shape.memory_mib),
         "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config", "-run-with", "exit-with-parent=on",

@@ -21,6 +21,13 @@ internal sealed class EventWatch : IDisposable
     public static async Task<EventWatch> StartAsync(LibvirtHost host, Domain domain)
     {
         var watch = new EventWatch(host, domain);
+        await Deadlines.EventuallyAsync(async () =>
+        {
+            await domain.VirshAsync("suspend");
+            await domain.VirshAsync("resume");
+            await Task.Delay(100);
+            return watch.Seen().Any(IsResumed) ? null : $"virsh event tells nothing: {File.ReadAllText(watch._file)}";
+        });
         await watch.ProveAsync();
         return watch;
     }
@@ -28,20 +35,17 @@ internal sealed class EventWatch : IDisposable
     /// <summary>What was told of the domain so far.</summary>
     public string[] Seen() => [.. File.ReadAllLines(_file).Where(l => l.Contains($"'{_domain.Name}'", StringComparison.Ordinal))];
 
-    /// <summary>Pauses and resumes the domain until that is told of, and says how many events were told before the last time.</summary>
+    /// <summary>Pauses and resumes the domain, waits until that is told of, and says how many events were told before.</summary>
     public async Task<string[]> ProveAsync()
     {
-        string[] before = [];
-        await Deadlines.EventuallyAsync(async () =>
-        {
-            before = Seen();
-            await _domain.VirshAsync("suspend");
-            await _domain.VirshAsync("resume");
-            await Task.Delay(100);
-            return Seen().Skip(before.Length).Any(l => l.Contains("Resumed", StringComparison.Ordinal)) ? null : $"virsh event tells nothing: {File.ReadAllText(_file)}";
-        });
+        var before = Seen();
+        await _domain.VirshAsync("suspend");
+        await _domain.VirshAsync("resume");
+        await Deadlines.EventuallyAsync(() => Seen().Skip(before.Length).Any(IsResumed) ? null : $"virsh event tells nothing more: {File.ReadAllText(_file)}");
         return before;
     }
+
+    private static bool IsResumed(string line) => line.Contains("Resumed", StringComparison.Ordinal);
 
     public void Dispose() => _virsh.Dispose();
 }
