@@ -25,27 +25,27 @@ public static class DescriptorTable
     {
         if (!IsSupported)
             throw new PlatformNotSupportedException("x86-64 only");
-        Trace(LibC.PTRACE_SEIZE, process.Pid, LibC.PTRACE_O_TRACESYSGOOD);
+        Ptrace.Request(LibC.PTRACE_SEIZE, process.Pid, LibC.PTRACE_O_TRACESYSGOOD);
         try
         {
-            Trace(LibC.PTRACE_INTERRUPT, process.Pid, 0);
+            Ptrace.Request(LibC.PTRACE_INTERRUPT, process.Pid, 0);
             ToEventStop(process);
             var syscall = SyscallInstruction(process.Pid);
-            var before = Registers(process.Pid);
+            var before = Ptrace.Registers(process.Pid);
             var failed = changes.Select(c => Duplicate(process, syscall, c.From, c.To, before)).FirstOrDefault(e => e is not null);
 
             // Stopped once more, where a signal would be handled: only there the kernel restarts what was interrupted.
-            Trace(LibC.PTRACE_INTERRUPT, process.Pid, 0);
-            Trace(LibC.PTRACE_CONT, process.Pid, 0);
+            Ptrace.Request(LibC.PTRACE_INTERRUPT, process.Pid, 0);
+            Ptrace.Request(LibC.PTRACE_CONT, process.Pid, 0);
             ToEventStop(process);
-            SetRegisters(process.Pid, before);
+            Ptrace.SetRegisters(process.Pid, before);
             if (failed is not null)
                 throw failed;
         }
         finally
         {
             // Fails only for a process that has ended, or did not stop; then there is an exception already, which says so.
-            _ = LibC.ptrace(LibC.PTRACE_DETACH, process.Pid, 0, 0);
+            Ptrace.Detach(process.Pid);
         }
     }
 
@@ -53,32 +53,29 @@ public static class DescriptorTable
     private static SyscallException? Duplicate(PidFd process, ulong syscall, int from, int to, LibC.user_regs_t before)
     {
         var call = before with { rip = syscall, rax = LibC.SYS_dup3, rdi = (ulong)from, rsi = (ulong)to, rdx = LibC.O_CLOEXEC, orig_rax = ulong.MaxValue };
-        SetRegisters(process.Pid, call);
+        Ptrace.SetRegisters(process.Pid, call);
         ToSyscallStop(process);
         ToSyscallStop(process);
-        var result = (long)Registers(process.Pid).rax;
+        var result = (long)Ptrace.Registers(process.Pid).rax;
         return result < 0 ? new SyscallException("dup3", $"{from}, {to} in pid {process.Pid}", (int)-result) : null;
     }
 
     private static void ToEventStop(PidFd process)
     {
-        const int eventStop = LibC.SIGTRAP | (128 << 8);
-        while (Wait(process) is var status && status != eventStop)
+        while (Wait(process) is var status && status != Ptrace.EventStop)
         {
             // Any other stop, such as a signal's, takes the request away.
-            Trace(LibC.PTRACE_INTERRUPT, process.Pid, 0);
-            Trace(LibC.PTRACE_CONT, process.Pid, IsSyscall(status) ? 0 : status & 0x7f);
+            Ptrace.Request(LibC.PTRACE_INTERRUPT, process.Pid, 0);
+            Ptrace.Request(LibC.PTRACE_CONT, process.Pid, Ptrace.IsSyscall(status) ? 0 : status & 0x7f);
         }
     }
 
     private static void ToSyscallStop(PidFd process)
     {
-        Trace(LibC.PTRACE_SYSCALL, process.Pid, 0);
-        while (Wait(process) is var status && !IsSyscall(status))
-            Trace(LibC.PTRACE_SYSCALL, process.Pid, status >> 8 != 0 ? 0 : status & 0x7f);
+        Ptrace.Request(LibC.PTRACE_SYSCALL, process.Pid, 0);
+        while (Wait(process) is var status && !Ptrace.IsSyscall(status))
+            Ptrace.Request(LibC.PTRACE_SYSCALL, process.Pid, status >> 8 != 0 ? 0 : status & 0x7f);
     }
-
-    private static bool IsSyscall(int status) => status == (LibC.SIGTRAP | 0x80);
 
     /// <summary>Waits for the next stop only: the end of a child is for its reaper to see.</summary>
     private static int Wait(PidFd process)
@@ -97,24 +94,6 @@ public static class DescriptorTable
                 throw new TimeoutException($"pid {process.Pid} did not stop within {Longest.TotalSeconds:0} s");
             spin.SpinOnce(sleep1Threshold: -1);
         }
-    }
-
-    private static unsafe LibC.user_regs_t Registers(int pid)
-    {
-        LibC.user_regs_t registers;
-        return LibC.ptrace(LibC.PTRACE_GETREGS, pid, 0, &registers) == 0 ? registers : throw SyscallException.FromLastError("PTRACE_GETREGS", $"pid {pid}");
-    }
-
-    private static unsafe void SetRegisters(int pid, LibC.user_regs_t registers)
-    {
-        if (LibC.ptrace(LibC.PTRACE_SETREGS, pid, 0, &registers) != 0)
-            throw SyscallException.FromLastError("PTRACE_SETREGS", $"pid {pid}");
-    }
-
-    private static void Trace(int request, int pid, nint data)
-    {
-        if (LibC.ptrace(request, pid, 0, data) != 0)
-            throw SyscallException.FromLastError($"ptrace {request}", $"pid {pid}");
     }
 
     /// <summary>The kernel maps one into every process: in the vDSO, which falls back to real system calls.</summary>

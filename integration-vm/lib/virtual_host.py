@@ -108,7 +108,7 @@ def qemu(shape, results):
                 file.truncate(NVME_MIB << 20)
             options += ["-blockdev", f"driver=file,node-name={device.name},filename={comma(image)}"]
         elif device.kind == "e1000e":
-            options += ["-netdev", f"user,id={device.name},restrict=on"]
+            options += ["-netdev", f"hubport,id={device.name},hubid=0"]   # one wire
         options += ["-device", device.option]
     return [shape.emulator, *options]
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 NVME = os.environ["CPRSHARP_NVME"]
+NETWORK = (os.environ["CPRSHARP_E1000E"].split() or [""])[0]   # the cards after it are the virtual host's own
+HOSTS = {"nvme": NVME, "net": NETWORK}
 RESULTS = Path(os.environ["CPRSHARP_RESULTS"])
 
 
@@ -34,6 +37,11 @@ def require(true, otherwise, failure=Failed):
 
 def oracle(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def translated(address):
+    """The addresses of all pages that the IOMMU translates for a device."""
+    return {int(line.split()[0], 16) << 12 for line in oracle("page-tables", address).splitlines() if line.startswith("0x")}
 
 
 class Qmp:
@@ -67,6 +75,17 @@ class Qmp:
             else:
                 return answer["return"]
 
+    def read_event(self):
+        answer = self.read()
+        if "event" in answer:
+            self.events.append(answer)
+
+    def event(self, name):
+        """When this happened, in milliseconds; waits for it if it has not yet."""
+        while not (found := [e["timestamp"] for e in self.events if e["event"] == name]):
+            self.read_event()
+        return found[-1]["seconds"] * 1000 + found[-1]["microseconds"] / 1000
+
     def migrated(self):
         """Waits for the end of a migration: its status and reason."""
         while (state := self("query-migrate")).get("status") not in ("completed", "failed", "cancelled"):
@@ -77,19 +96,23 @@ class Qmp:
 class Vmm:
     """One QEMU. The guest's workload talks on its serial port (integration-vm/guest/workload)."""
 
-    def __init__(self, name, directory, binary, *options, vfio=""):
+    def __init__(self, name, directory, binary, *options, vfio="", devices=("nvme",)):
         self.name, self.directory = name, directory
         self.log = RESULTS / f"{name}.log"
         self.serial, self.monitor = directory / f"{name}.serial", directory / f"{name}.qmp"
         # A serial port costs an exit for each byte, which under nested KVM keeps the guest from anything else.
         append = os.environ["CPRSHARP_GUEST_APPEND"].replace("ttyS0", "hvc0")
-        append += " no_timer_check cprsharp.disk=/dev/nvme0n1 cprsharp.mem=4 cprsharp.duty=1 cprsharp.tick=100"
+        append += " no_timer_check cprsharp.mem=4 cprsharp.duty=1 cprsharp.tick=100"
+        self.has_disk = "nvme" in devices
+        if self.has_disk:
+            append += " cprsharp.disk=/dev/nvme0n1"
+        passed = [f"vfio-pci,id={device},host={HOSTS[device]},iommufd=iommufd0{vfio}" for device in devices]
         self.command = [
             binary, "-M", "pc-q35-10.0,accel=kvm,memory-backend=ram,aux-ram-share=on",
             "-cpu", "host", "-smp", "1", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
             "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
             "-kernel", os.environ["CPRSHARP_HOST_KERNEL"], "-initrd", os.environ["CPRSHARP_GUEST_INITRD"], "-append", append,
-            "-object", "iommufd,id=iommufd0", "-device", f"vfio-pci,id=nvme,host={NVME},iommufd=iommufd0{vfio}",
+            *(["-object", "iommufd,id=iommufd0"] if passed else []), *(option for device in passed for option in ("-device", device)),
             "-qmp", f"unix:{self.monitor},server=on,wait=off",
             "-chardev", f"socket,id=serial,path={self.serial},server=on,wait=off,logfile={RESULTS / name}.serial",
             "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=serial", *options]
@@ -142,7 +165,7 @@ class Vmm:
         for _ in range(60):
             time.sleep(1)
             last = counters(self.ask("report", r"t=\d.* clock_errors=\d+\r?$", 30))
-            if last["ticks"] > first["ticks"] and last["disk_seq"] > first["disk_seq"]:
+            if last["ticks"] > first["ticks"] and (not self.has_disk or last["disk_seq"] > first["disk_seq"]):
                 break
         else:
             raise Lost(f"the guest stands still: {last}")
@@ -198,6 +221,20 @@ class SupervisedVmm(Vmm):
         except Lost:
             return False
 
+    def attempt(self, binary, *options):
+        """An update that may be refused: its report."""
+        done = subprocess.run([self.PROGRAM, "update", self.name, "--to", binary, "--json", *options], stdin=subprocess.DEVNULL, text=True, timeout=240, stdout=subprocess.PIPE)
+        told(report := json.loads(done.stdout))
+        return report
+
+    def end(self):
+        """Kills whatever is left of it, the supervisor first, so that nobody takes over."""
+        for kind in "cprsharp", "qemu-system-x86_64":
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if Path(os.readlink(process / "exe")).name == kind:
+                        os.kill(int(process.name), 9)
+
     def update(self, binary, *options, expect=0, fault=None):
         report = self.cprsharp("update", self.name, "--to", binary, *options, expect=expect, environment={"CPRSHARP_FAULT": fault} if fault else None)
         told(report)
@@ -219,6 +256,12 @@ class SupervisedVmm(Vmm):
     def history(self):
         file = self.directory / "state" / self.name / "history.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def journal(self):
+        """What the update that is under way has written down."""
+        with contextlib.suppress(FileNotFoundError):
+            return json.loads((self.directory / "state" / self.name / "update.json").read_text())
+        return {}
 
     def record(self, key):
         """From the VM's record: cheaper than to ask cprsharp, which takes seconds to start here."""
@@ -270,10 +313,10 @@ def said(done):
         return (done.stderr or done.stdout).strip()[-1000:]
 
 
-def unharmed(tables):
-    """No DMA went astray, and the disk sees the same addresses, the BARs for its peers included."""
+def unharmed(tables, device=NVME):
+    """No DMA went astray, and the device sees the same addresses, the BARs for its peers included."""
     require(oracle("dmar-faults") == "0", "DMA faulted")
-    now = oracle("page-tables", NVME)
+    now = oracle("page-tables", device)
     require(len(now.splitlines()) == len(tables.splitlines()), f"{len(tables.splitlines())} lines of page tables before, {len(now.splitlines())} now")
 
 
@@ -306,6 +349,8 @@ def run(scenario):
         try:
             scenario(Path(directory))
         except (Failed, OSError, subprocess.SubprocessError) as e:
+            for log in Path(directory).glob("state/*/*.log"):
+                shutil.copy(log, RESULTS / f"{log.parent.name}-{log.name}")
             for log in sorted(RESULTS.glob("*.log")):
                 print(f"-- {log.name}", *log.read_text(errors="replace").splitlines()[-20:], sep="\n")
             print(f"FAILED: {e}", file=sys.stderr, flush=True)

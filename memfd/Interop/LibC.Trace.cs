@@ -12,7 +12,12 @@ internal static unsafe partial class LibC
     internal const int PTRACE_SYSCALL = 24;
     internal const int PTRACE_SEIZE = 0x4206;
     internal const int PTRACE_INTERRUPT = 0x4207;
+    internal const int PTRACE_GET_SYSCALL_INFO = 0x420e;
+    internal const int PTRACE_SYSCALL_INFO_ENTRY = 1;
     internal const int PTRACE_O_TRACESYSGOOD = 1;
+    internal const int PTRACE_O_EXITKILL = 1 << 20;
+    internal const int SYS_tgkill = 234;
+    internal const int SIGURG = 23;
     internal const int SYS_dup3 = 292;
     internal const int WNOHANG = 1;
     internal const int WSTOPPED = 2;
@@ -24,6 +29,26 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint ptrace(nint request, nint pid, nint address, user_regs_t* data);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint ptrace(nint request, nint pid, nint size, ptrace_syscall_info* info);
+
+    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
+    internal static partial nint tgkill(nint number, int process, int thread, int signal);
+
+    /// <summary>struct ptrace_syscall_info, as it is at a system call's entry.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 88)]
+    internal struct ptrace_syscall_info
+    {
+        [FieldOffset(0)] internal byte op;
+        [FieldOffset(24)] internal ulong nr;
+        [FieldOffset(32)] internal ulong arg0;
+        [FieldOffset(40)] internal ulong arg1;
+        [FieldOffset(48)] internal ulong arg2;
+        [FieldOffset(56)] internal ulong arg3;
+        [FieldOffset(64)] internal ulong arg4;
+        [FieldOffset(72)] internal ulong arg5;
+    }
 
     /// <summary>struct user_regs_struct.</summary>
     [StructLayout(LayoutKind.Sequential)]

@@ -73,6 +73,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         await switchover.Old.ExecuteAsync("migrate-set-parameters", new JsonObject { ["mode"] = "cpr-transfer" }, cancellationToken);
         await EngineRules.RequireNotBlockedAsync(switchover.Old, "cpr-transfer", cancellationToken);
         await TakeOutBlockingBarsAsync(switchover, cancellationToken);
+        using var guard = await ResetGuard.BeginAsync(switchover.New.PidFd, _passedThrough);
         await switchover.Old.ExecuteAsync(
             "migrate",
             new JsonObject
@@ -89,6 +90,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
 
         // Only now does the new VMM read its descriptors, build its machine and open its monitor.
         await switchover.New.ConnectAsync(cancellationToken);
+        guard?.Dispose();
         await _before.ReadNewAsync(switchover.New, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("events", true), ("return-path", switchover.AwaitsLoad)], cancellationToken);
     }

@@ -16,13 +16,17 @@ internal static class PassThroughReader
         foreach (var device in devices.Where(d => d.Type.StartsWith(TypePrefix, StringComparison.Ordinal)))
         {
             var iommufd = await QomReader.TryReadAsync(vmm, device.Path, "iommufd", cancellationToken);
+            var host = (await QomReader.TryReadAsync(vmm, device.Path, "host", cancellationToken))?.GetString() ?? "";
             found.Add(new PassedThroughDevice(
                 device.Id ?? device.Path,
                 device.Type,
                 device.Id is not null,
-                (await QomReader.TryReadAsync(vmm, device.Path, "host", cancellationToken))?.GetString() ?? "",
+                host,
                 iommufd is { ValueKind: JsonValueKind.String } link && link.GetString()!.Length > 0,
-                []));
+                [])
+            {
+                HasFunctionLevelReset = await HasFunctionLevelResetAsync(host, cancellationToken),
+            });
         }
 
         return found.Count == 0 ? [] : await PlaceAsync(vmm, found.ToImmutable(), cancellationToken);
@@ -36,6 +40,13 @@ internal static class PassThroughReader
         foreach (var bus in (await vmm.ExecuteAsync("query-pci", cancellationToken)).EnumerateArray())
             Collect(bus.GetProperty("devices"), bars);
         return [.. devices.Select(d => d with { Bars = bars.GetValueOrDefault(d.Name, []) })];
+    }
+
+    /// <summary><c>reset_method</c> of Documentation/ABI/testing/sysfs-bus-pci: such as "af_flr pm bus".</summary>
+    private static async Task<bool> HasFunctionLevelResetAsync(string host, CancellationToken cancellationToken)
+    {
+        var methods = $"/sys/bus/pci/devices/{host}/reset_method";
+        return host.Length > 0 && File.Exists(methods) && (await File.ReadAllTextAsync(methods, cancellationToken)).Contains("flr", StringComparison.Ordinal);
     }
 
     private static void Collect(JsonElement functions, Dictionary<string, ImmutableArray<PlacedBar>> bars)

@@ -39,7 +39,7 @@ internal static class PassThroughRules
             else if (!device.HasId)
                 yield return Finding.Fail("vfio", device.Name, "the device has no id, by which QEMU hands it over", "start the VM with id= on the device");
             else
-                yield return Finding.Pass("vfio", device.Name, $"{device.Type} {device.Host} through iommufd, {device.Bars.Length} BARs");
+                yield return Finding.Pass("vfio", device.Name, $"{device.Type} {device.Host} through iommufd, {device.Bars.Length} BARs{(device.HasFunctionLevelReset ? "" : "; it has no function-level reset, and the new VMM is kept from resetting it in another way")}");
         }
 
         yield return kernel switch

@@ -18,6 +18,9 @@ internal sealed record PlacedBar(int Index, ulong Address, ulong Size);
 /// <param name="Bars">Its BARs that the guest has placed.</param>
 internal sealed record PassedThroughDevice(string Name, string Type, bool HasId, string Host, bool ByIommufd, ImmutableArray<PlacedBar> Bars)
 {
+    /// <summary>Whether it can be reset by itself (FLR). Where it cannot, a QEMU that starts tries to reset all that is on its bus: see <see cref="ResetGuard"/>.</summary>
+    public bool HasFunctionLevelReset { get; init; }
+
     /// <summary>Where the guest has part of a BAR; null when it has not placed it.</summary>
     public IovaRange? Place(int region, ulong offset, ulong length) =>
         Bars.FirstOrDefault(b => b.Index == region) is { } bar ? IovaRange.Of(bar.Address + offset, length) : null;
