@@ -43,8 +43,8 @@ def transfer(old, directory, binary, vfio, devices):
             there = new.qmp()
             there("migrate-incoming", channels=[channel("main", unix(main))])
             ended = monitor.migrated()
-        except vmm.Failed as e:
-            ended = {"status": "failed", "error-desc": f"{e}: {new.last_words()}"}
+        except (vmm.Failed, OSError):
+            ended = {"status": "failed", "error-desc": f"the new QEMU ended: {new.last_words()}"}
         if ended["status"] != "completed":
             return f"fails: {reason(ended, old)}; {fate(old)}"
         resumed = there.event("RESUME")

@@ -240,16 +240,18 @@ class SupervisedVmm(Vmm):
         told(report)
         return report
 
-    def update_without_supervisor(self, binary, fault):
-        """An update whose supervisor kills itself there: what the supervisor that the guardian becomes makes of it."""
+    def update_without_supervisor(self, binary, fault, *options):
+        """An update whose supervisor kills itself there: what the supervisor that the guardian becomes makes of it; None if it had not begun."""
         state, supervisor, known = self.directory / "state" / self.name, self.record("supervisorPid"), len(self.history())
         # A program takes longer to start here than the client waits for a guardian, so its exit status says little.
-        subprocess.run([self.PROGRAM, "update", self.name, "--to", binary], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        subprocess.run([self.PROGRAM, "update", self.name, "--to", binary, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, timeout=240, env={**os.environ, "CPRSHARP_FAULT": fault})
         deadline = time.monotonic() + 120
         while self.record("supervisorPid") == supervisor or (state / "update.json").exists():
             require(time.monotonic() < deadline, f"nobody takes the VM over: {self.last_words()}", Failed if self.lives() else Lost)
             time.sleep(0.1)
+        if len(self.history()) == known:
+            return None
         told(report := self.history()[known])
         return report
 

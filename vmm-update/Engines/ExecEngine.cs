@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 using CprSharp.VmmUpdate.Update;
@@ -12,7 +13,7 @@ namespace CprSharp.VmmUpdate.Engines;
 /// back to while it starts; so <c>auto</c> never takes it. QEMU's blockers for private RAM, guest_memfd and devices without an id know only
 /// <c>cpr-transfer</c> (10.2 to 11.1): they are rules here.
 /// </remarks>
-internal sealed class ExecEngine : IInPlaceEngine
+internal sealed class ExecEngine : IInPlaceEngine, IDisposable
 {
     /// <summary>How QEMU names its migration mode.</summary>
     public const string Mode = "cpr-exec";
@@ -22,6 +23,7 @@ internal sealed class ExecEngine : IInPlaceEngine
 
     private static readonly string[] Capabilities = ["return-path", "events", "x-ignore-shared", "multifd", "postcopy-ram", "background-snapshot"];
 
+    private readonly PassThroughHandover _devices = new();
     private MigrationSettings? _before;
 
     public string Name => "exec";
@@ -40,8 +42,8 @@ internal sealed class ExecEngine : IInPlaceEngine
         reasons.AddRange(vm.MemoryBackends.Where(b => !b.Shared).Select(b => $"memory backend '{b.Id}' is not shared (share=on), so its pages end with the program"));
         if (vm.InPlace.HasGuestMemfd)
             reasons.Add("guest memory is in guest_memfd, which ends with the program's KVM");
-        if (!vm.PassedThrough.IsEmpty)
-            reasons.Add($"passed-through devices ({string.Join(", ", vm.PassedThrough.Select(d => d.Name))}) are not yet carried through an exec");
+        reasons.AddRange(vm.PassedThrough.Where(d => !d.HasFunctionLevelReset)
+            .Select(d => $"passed-through device {d.Name} has no function-level reset, and a program that starts resets it in another way (engine transfer keeps it from that)"));
         if (!vm.InPlace.Taps.IsEmpty)
             reasons.Add($"tap devices ({string.Join(", ", vm.InPlace.Taps)}) are not yet carried through an exec");
         if (vm.InPlace.MayNotExec)
@@ -61,7 +63,8 @@ internal sealed class ExecEngine : IInPlaceEngine
         UpdatePhase.Transfer,
         "the exec: the old program is gone before the new one has the guest. Where the new one then fails, the old binary is started anew on the same memory, as another process");
 
-    public async Task PrepareAsync(Vmm vmm, IReadOnlyList<string> command, CancellationToken cancellationToken)
+    public async Task PrepareAsync(
+        Vmm vmm, VmInspection inspection, IReadOnlyList<string> command, Action<IReadOnlyList<TakenOutBar>> noteTakenOut, CancellationToken cancellationToken)
     {
         _before = await MigrationSettings.ReadAsync(vmm, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(
@@ -73,10 +76,18 @@ internal sealed class ExecEngine : IInPlaceEngine
             new JsonObject { ["mode"] = Mode, ["cpr-exec-command"] = new JsonArray([.. command.Select(c => (JsonNode)c)]) },
             cancellationToken);
         await EngineRules.RequireNotBlockedAsync(vmm, Mode, cancellationToken);
+        await _devices.TakeOutAsync(vmm, inspection.PassedThrough, noteTakenOut, cancellationToken);
     }
 
-    public Task BeginAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken) =>
-        vmm.ExecuteAsync("migrate", Channel(stateFile), cancellationToken);
+    public Task SettleAsync(Vmm survivor, CancellationToken cancellationToken) => _devices.PutBackAsync(survivor, cancellationToken);
+
+    public void Dispose() => _devices.Dispose();
+
+    public async Task BeginAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken)
+    {
+        await _devices.TakeOutMovedAsync(vmm, cancellationToken);
+        await vmm.ExecuteAsync("migrate", Channel(stateFile), cancellationToken);
+    }
 
     public async Task LoadAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken)
     {

@@ -19,6 +19,9 @@ internal interface IEngine
     /// <summary>The last moment at which the old VMM can resume the guest, for people.</summary>
     PointOfNoReturn PointOfNoReturn(VmInspection vm);
 
+    /// <summary>Called as soon as it is settled which VMM keeps the guest: after Commit, or on the way back before the old one resumes.</summary>
+    Task SettleAsync(Vmm survivor, CancellationToken cancellationToken) => Task.CompletedTask;
+
     /// <summary>Puts the migration settings of the VMM that keeps the guest back to what they were before Prepare: an operator's later migration to
     /// another host must not find <c>x-ignore-shared</c> or a cpr mode set.</summary>
     Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken);

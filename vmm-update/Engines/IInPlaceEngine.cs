@@ -1,3 +1,5 @@
+using CprSharp.VmmUpdate.Inspection;
+using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
 
 namespace CprSharp.VmmUpdate.Engines;
@@ -7,9 +9,12 @@ internal interface IInPlaceEngine : IEngine
 {
     /// <summary>Sets the running program up for its replacement, while the guest runs.</summary>
     /// <param name="vmm">The running program.</param>
+    /// <param name="inspection">Its VM.</param>
     /// <param name="command">What the process is to become: program and arguments.</param>
+    /// <param name="noteTakenOut">Writes down, before it is done, what is taken out of the devices' address spaces until the guest has settled.</param>
     /// <param name="cancellationToken">Cancels.</param>
-    Task PrepareAsync(Vmm vmm, IReadOnlyList<string> command, CancellationToken cancellationToken);
+    Task PrepareAsync(
+        Vmm vmm, VmInspection inspection, IReadOnlyList<string> command, Action<IReadOnlyList<TakenOutBar>> noteTakenOut, CancellationToken cancellationToken);
 
     /// <summary>Asks for it. From here on the program stops the guest, saves its state, and is replaced, all by itself.</summary>
     Task BeginAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken);

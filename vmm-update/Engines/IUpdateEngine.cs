@@ -23,9 +23,6 @@ internal interface IUpdateEngine : IEngine
     /// <summary>Asks for the switch-over. From here on the old VMM stops the guest and sends its state.</summary>
     Task BeginAsync(Switchover switchover, CancellationToken cancellationToken);
 
-    /// <summary>Called as soon as it is settled which VMM keeps the guest: after Commit, or on the way back before the old one resumes.</summary>
-    Task SettleAsync(Vmm survivor, CancellationToken cancellationToken) => Task.CompletedTask;
-
     /// <summary>Called when the old VMM has not stopped the guest some time after <see cref="BeginAsync"/>: settle for a longer pause.</summary>
     Task HurryAsync(Switchover switchover, CancellationToken cancellationToken);
 }

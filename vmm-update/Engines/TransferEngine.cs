@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Inspection;
@@ -22,8 +21,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
     private static readonly string[] Parameters = ["mode"];
 
     private readonly MigrationSettingsKeeper _before = new();
-    private ImmutableArray<PassedThroughDevice> _passedThrough = [];
-    private BlockingBars? _bars;
+    private readonly PassThroughHandover _devices = new();
 
     public string Name => "transfer";
 
@@ -72,8 +70,11 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
             cancellationToken);
         await switchover.Old.ExecuteAsync("migrate-set-parameters", new JsonObject { ["mode"] = "cpr-transfer" }, cancellationToken);
         await EngineRules.RequireNotBlockedAsync(switchover.Old, "cpr-transfer", cancellationToken);
-        await TakeOutBlockingBarsAsync(switchover, cancellationToken);
-        using var guard = await ResetGuard.BeginAsync(switchover.New.PidFd, _passedThrough);
+
+        // The new VMM tries IOMMU_IOAS_CHANGE_PROCESS when it opens its devices, and where that fails does not take part in the hand-over
+        // (hw/vfio/cpr-iommufd.c, vfio_cpr_supported); so the BARs must be out before it gets the descriptors.
+        await _devices.TakeOutAsync(switchover.Old, switchover.Vm.PassedThrough, switchover.NoteTakenOut, cancellationToken);
+        using var guard = await _devices.GuardAsync(switchover.New);
         await switchover.Old.ExecuteAsync(
             "migrate",
             new JsonObject
@@ -97,34 +98,20 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
 
     public bool CompletionIsFinal(VmInspection vm) => PassThroughRules.OldCannotResume(vm);
 
-    public Task BeginAsync(Switchover switchover, CancellationToken cancellationToken) =>
-        switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
-
-    public async Task SettleAsync(Vmm survivor, CancellationToken cancellationToken)
+    public async Task BeginAsync(Switchover switchover, CancellationToken cancellationToken)
     {
-        if (_bars is not null)
-            _bars.PutBack(await PassThroughReader.PlaceAsync(survivor, _passedThrough, cancellationToken));
+        await _devices.TakeOutMovedAsync(switchover.Old, cancellationToken);
+        await switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
     }
 
-    public void Dispose() => _bars?.Dispose();
+    public Task SettleAsync(Vmm survivor, CancellationToken cancellationToken) => _devices.PutBackAsync(survivor, cancellationToken);
+
+    public void Dispose() => _devices.Dispose();
 
     public Task HurryAsync(Switchover switchover, CancellationToken cancellationToken) => Task.CompletedTask;
 
     public Task RestoreAsync(Vmm survivor, CancellationToken cancellationToken) =>
         _before.RestoreAsync(survivor, Capabilities, Parameters, cancellationToken);
-
-    /// <summary>The new VMM tries <c>IOMMU_IOAS_CHANGE_PROCESS</c> when it opens its devices, and where that fails does not take part in the hand-over
-    /// (<c>hw/vfio/cpr-iommufd.c</c>, <c>vfio_cpr_supported</c>); so the BARs must be out before it gets the descriptors.</summary>
-    private async Task TakeOutBlockingBarsAsync(Switchover switchover, CancellationToken cancellationToken)
-    {
-        if (switchover.Vm.PassedThrough.IsEmpty)
-            return;
-
-        _passedThrough = await PassThroughReader.PlaceAsync(switchover.Old, switchover.Vm.PassedThrough, cancellationToken);
-        _bars = BlockingBars.Find(switchover.Old.PidFd, _passedThrough);
-        switchover.NoteTakenOut?.Invoke(_bars.Mappings);
-        _bars.TakeOut();
-    }
 
     private static bool TakesDescriptorChannel(QemuBinary target) => target.Version.AtLeast(10, 2);
 

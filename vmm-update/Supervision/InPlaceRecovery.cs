@@ -55,8 +55,9 @@ internal static class InPlaceRecovery
 
     private static async Task<Vmm> GoOnAsync(Vmm vmm, VmDirectory directory, UpdateJournal journal, CancellationToken cancellationToken)
     {
+        using var engine = new ExecEngine();
         if (await vmm.QueryRunStateAsync(cancellationToken) == "inmigrate")
-            await new ExecEngine().LoadAsync(vmm, directory.StateFile(journal.NewGeneration), cancellationToken);
+            await engine.LoadAsync(vmm, directory.StateFile(journal.NewGeneration), cancellationToken);
         if (journal.WasRunning && await vmm.QueryRunStateAsync(cancellationToken) == "paused")
             await vmm.ExecuteAsync("cont", cancellationToken);
         directory.PassOn(journal.OldGeneration, journal.NewGeneration);

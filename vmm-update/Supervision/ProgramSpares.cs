@@ -5,18 +5,21 @@ namespace CprSharp.VmmUpdate.Supervision;
 
 /// <summary>Duplicates of what a VMM's program passes on to the next one by exec, so that it does not end with a next program that fails. Owns them.</summary>
 /// <remarks>
-/// Those are the memfds of its memory, guest RAM aside, which the supervisor holds anyway, and one with the cpr state, that names them by
-/// number (<c>migration/cpr-exec.c</c>). With the same files at the same numbers another process can load what the failed one should have.
+/// Those are the memfds of its memory, guest RAM aside, which the supervisor holds anyway; its passed-through devices, their iommufd and the
+/// eventfds of their interrupts; and a memfd with the cpr state, that names them by number (<c>migration/cpr-exec.c</c>). With the same files at
+/// the same numbers another process can load what the failed one should have, and no device is reset meanwhile.
 /// </remarks>
 internal sealed class ProgramSpares : IDisposable
 {
     /// <summary>Where QEMU says to its successor which descriptor holds the cpr state.</summary>
     public const string StateVariable = "QEMU_CPR_EXEC_STATE";
 
+    private static readonly DescriptorKind[] Kinds = [DescriptorKind.Memfd, DescriptorKind.Iommufd, DescriptorKind.VfioDevice, DescriptorKind.EventFd];
+
     private const string StateName = $"/memfd:{StateVariable}";
 
     private readonly PidFd _process;
-    private readonly List<InheritedDescriptor> _memory = [];
+    private readonly List<InheritedDescriptor> _files = [];
     private readonly HashSet<int> _oldStates;
     private readonly Dictionary<string, string> _environment;
     private InheritedDescriptor? _state;
@@ -28,8 +31,8 @@ internal sealed class ProgramSpares : IDisposable
         _oldStates = [.. States().Select(s => s.Number)];
         try
         {
-            foreach (var memfd in ProcFs.Descriptors(process.Pid).Where(d => d.Info is { Kind: DescriptorKind.Memfd, CloseOnExec: true } && !held.Contains(d.Number)))
-                _memory.Add(new InheritedDescriptor(process.GetDescriptor(memfd.Number), memfd.Number));
+            foreach (var spare in ProcFs.Descriptors(process.Pid).Where(d => d.Info.CloseOnExec && Kinds.Contains(d.Info.Kind) && !held.Contains(d.Number)))
+                _files.Add(new InheritedDescriptor(process.GetDescriptor(spare.Number), spare.Number));
         }
         catch
         {
@@ -42,7 +45,7 @@ internal sealed class ProgramSpares : IDisposable
     public bool AreComplete => _state is not null;
 
     /// <summary>For the process that takes the guest over.</summary>
-    public IReadOnlyList<InheritedDescriptor> Descriptors => _state is { } state ? [.. _memory, state] : _memory;
+    public IReadOnlyList<InheritedDescriptor> Descriptors => _state is { } state ? [.. _files, state] : _files;
 
     /// <summary>Its environment.</summary>
     public IReadOnlyDictionary<string, string> Environment => _state is { } state

@@ -76,7 +76,11 @@ internal sealed partial class InPlaceUpdate(
         await new Retirement(host, options, clock, findings, faults, logger).RunAsync(
             _fresh!,
             engine,
-            async token => findings.AddRange(await host.RepeatSettingsAsync(_fresh!, token)),
+            async token =>
+            {
+                await engine.SettleAsync(_fresh!, token);
+                findings.AddRange(await host.RepeatSettingsAsync(_fresh!, token));
+            },
             async () =>
             {
                 await _old.DisposeAsync();
@@ -98,16 +102,20 @@ internal sealed partial class InPlaceUpdate(
     {
         await faults.HitAsync(FaultPoint.PrepareSpawn, cancellationToken);
 
-        // What the other engines see of the new VMM while the guest runs, this one sees of a rehearsal.
-        findings.AddRange(await Rehearsal.RunAsync(host, inspection, target, cancellationToken));
+        // What the other engines see of the new VMM while the guest runs, this one sees of a rehearsal; but devices that are in use open once only.
+        if (inspection.PassedThrough.IsEmpty)
+            findings.AddRange(await Rehearsal.RunAsync(host, inspection, target, cancellationToken));
+        else
+            findings.Add(Finding.Warn("rehearsal", target.Path, "not rehearsed, because the passed-through devices are in use: whether it builds the same machine shows in the pause only", "engine transfer compares the machines before the pause"));
         if (findings.Find(f => f.Severity == Severity.Fail) is { } blocker)
             throw new UpdateException(blocker.Id, $"{blocker.Object}: {blocker.Evidence}", blocker.Fix) { IsRefusal = true };
-        host.SaveJournal(new UpdateJournal(
+        var journal = new UpdateJournal(
             UpdateJournal.CurrentSchema, engine.Name, _old.Generation, Generation, _old.Pid, ProcFs.StartTimeTicks(_old.Pid), target.Path, _wasRunning,
-            target.Version.ToString(), report.Started));
+            target.Version.ToString(), report.Started);
+        host.SaveJournal(journal);
         await faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
         _watch.WatchOld(_old);
-        await engine.PrepareAsync(_old, host.InPlaceCommand(target), cancellationToken);
+        await engine.PrepareAsync(_old, inspection, host.InPlaceCommand(target), bars => host.SaveJournal(journal with { TakenOut = bars }), cancellationToken);
         await faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
         _spares = ProgramSpares.Take(_old.PidFd, [.. host.HeldDescriptors.Select(d => d.Number)]);
 
@@ -250,6 +258,7 @@ internal sealed partial class InPlaceUpdate(
             {
                 if (clock.Phases.Any(p => p.Name == UpdatePhase.Pause))
                     host.Mark(SwitchStep.None);
+                await SettleAsync(_old, deadline.Token);
                 await engine.RestoreAsync(_old, deadline.Token);
                 ListeningSockets.ClearBacklog(_old);
                 File.Delete(StateFile);
@@ -325,10 +334,24 @@ internal sealed partial class InPlaceUpdate(
         host.Directory.RemoveSockets(_old.Generation);
         File.Delete(StateFile);
         await dead.DisposeAsync();
+        await SettleAsync(revived, cancellationToken);
         await engine.RestoreAsync(revived, cancellationToken);
         findings.AddRange(await host.RepeatSettingsAsync(revived, cancellationToken));
         findings.AddRange(await host.AfterCommitAsync(revived, cancellationToken));
         return report with { Outcome = UpdateOutcome.RolledBack, From = report.From with { Pid = revived.Pid } };
+    }
+
+    /// <summary>A guest whose devices do not reach each other is better than none.</summary>
+    private async Task SettleAsync(Vmm survivor, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await engine.SettleAsync(survivor, cancellationToken);
+        }
+        catch (Exception e) when (e is IOException or QmpException)
+        {
+            findings.Add(Finding.Warn("settle", survivor.Binary, $"the guest goes on on the old VMM, but: {e.Message}", "see the supervisor's log"));
+        }
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "update in place: {Trouble}")]

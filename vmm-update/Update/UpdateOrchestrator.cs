@@ -100,6 +100,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
             if (plan.Engine is IUpdateEngine moving)
                 return await SwitchAsync(report, moving, old, inspection, target, cancellationToken);
+            using var holdings = plan.Engine as IDisposable;
             await using var inPlace = new InPlaceUpdate(host, options, (IInPlaceEngine)plan.Engine, _clock, _findings, _faults, logger, Describe);
             return Finish(await inPlace.RunAsync(report, inspection, target, cancellationToken));
         }

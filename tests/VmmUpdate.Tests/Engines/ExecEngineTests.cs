@@ -48,7 +48,14 @@ public sealed class ExecEngineTests
     {
         Expect("190, 200", With(InPlaceFacts.None with { ClosedByExec = [190, 200] }));
         Expect("tap0", With(InPlaceFacts.None with { Taps = ["tap0"] }));
-        Expect("nvme", Vm() with { PassedThrough = [new PassedThroughDevice("nvme", "vfio-pci", HasId: true, "0000:00:03.0", ByIommufd: true, [])] });
+    }
+
+    [Fact]
+    public void A_device_that_the_new_program_would_reset_is_named()
+    {
+        var card = new PassedThroughDevice("card", "vfio-pci", HasId: true, "0000:00:03.0", ByIommufd: true, []);
+        Expect("passed-through device card has no function-level reset", Vm() with { PassedThrough = [card] });
+        Assert.True(Assess(Vm() with { PassedThrough = [card with { HasFunctionLevelReset = true }] }).Eligible);
     }
 
     [Fact]
