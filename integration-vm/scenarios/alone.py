@@ -44,7 +44,7 @@ def transfer(old, directory, binary, vfio, devices):
             there("migrate-incoming", channels=[channel("main", unix(main))])
             ended = monitor.migrated()
         except (vmm.Failed, OSError):
-            ended = {"status": "failed", "error-desc": f"the new QEMU ended: {new.last_words()}"}
+            ended = {"status": "failed", "error-desc": f"the new QEMU ended: {new.last_words().rsplit(': ', 2)[-2]}: {new.last_words().rsplit(': ', 2)[-1]}"}
         if ended["status"] != "completed":
             return f"fails: {reason(ended, old)}; {fate(old)}"
         resumed = there.event("RESUME")
@@ -100,8 +100,8 @@ def connect_again(process):
 
 
 def reason(ended, old):
-    said = [line for line in old.log.read_text(errors="replace").splitlines() if "warning" not in line and not line.startswith(("R", "E", "C", "D", "S", "T", "G", "I", "L"))]
-    return f"{ended.get('error-desc') or ended['status']}" + (f" ({said[-1].split(': ', 1)[-1]})" if said else "")
+    said = [line.split(": ", 1)[-1] for line in old.log.read_text(errors="replace").splitlines() if "do not support" in line]
+    return f"{ended.get('error-desc') or ended['status']}" + (f" ({said[-1]})" if said else "")
 
 
 def fate(process):

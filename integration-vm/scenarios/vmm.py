@@ -353,7 +353,7 @@ def run(scenario):
         except (Failed, OSError, subprocess.SubprocessError) as e:
             for log in Path(directory).glob("state/*/*.log"):
                 shutil.copy(log, RESULTS / f"{log.parent.name}-{log.name}")
-            for log in sorted(RESULTS.glob("*.log")):
+            for log in sorted([*RESULTS.glob("*.log"), *RESULTS.glob("*.serial")]):
                 print(f"-- {log.name}", *log.read_text(errors="replace").splitlines()[-20:], sep="\n")
             print(f"FAILED: {e}", file=sys.stderr, flush=True)
             sys.exit(Lost.EXIT_STATUS if isinstance(e, Lost) else 1)
