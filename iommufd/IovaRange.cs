@@ -37,6 +37,17 @@ public readonly record struct IovaRange(ulong Start, ulong Last)
     public IovaRange? Intersect(IovaRange other) =>
         Overlaps(other) ? new IovaRange(Math.Max(Start, other.Start), Math.Min(Last, other.Last)) : null;
 
+    /// <summary>The whole pages (4 KiB) in it, which is what can be mapped of it; null when there is none.</summary>
+    public IovaRange? WholePages()
+    {
+        const ulong withinPage = 4096 - 1;
+        if (Last < withinPage || Start > ulong.MaxValue - withinPage)
+            return null;
+        var start = (Start + withinPage) & ~withinPage;
+        var last = unchecked(((Last + 1) & ~withinPage) - 1);
+        return last > start ? new IovaRange(start, last) : null;
+    }
+
     /// <summary>For example <c>0x1000000-0x1ffffff</c>.</summary>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"0x{Start:x}-0x{Last:x}");
 }

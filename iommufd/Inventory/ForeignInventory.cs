@@ -100,8 +100,6 @@ public sealed record InventoryArea(Area Area, GuestBar? Bar, Certainty Certainty
 /// <summary>Rebuilds what a VMM has mapped from what can be known from outside. Pure.</summary>
 public static class ForeignInventory
 {
-    private const ulong Page = 4096;
-
     /// <summary>Rebuilds one address space.</summary>
     /// <remarks>Like QEMU's vfio_listener_region_add: RAM, ROM (read-only) and BARs are mapped, whole pages only.</remarks>
     /// <returns>Areas by address. What is contiguous is one area, since the kernel does not show borders.</returns>
@@ -111,7 +109,7 @@ public static class ForeignInventory
         var memory = facts.Regions
             .Where(region => region.Kind is GuestRegionKind.Ram or GuestRegionKind.Rom)
             .SelectMany(region => Memory(region, facts));
-        var bars = facts.Bars.Select(bar => Bar(bar, facts));
+        var bars = facts.Bars.SelectMany(bar => Bar(bar, facts));
         var known = memory.Concat(bars).OrderBy(area => area.Area.Range.Start).ToList();
         var unexplained = (facts.Observed ?? [])
             .SelectMany(extent => Differences.Subtract(extent.Range, known.Select(area => area.Area.Range)).Select(range => (range, extent.WritableMemory)))
@@ -125,7 +123,7 @@ public static class ForeignInventory
 
     private static IEnumerable<InventoryArea> Memory(GuestRegion region, ForeignFacts facts)
     {
-        if (WholePages(region.Addresses) is not { } range)
+        if (region.Addresses.WholePages() is not { } range)
             yield break;
         var access = region.Kind == GuestRegionKind.Rom ? MapAccess.Read : MapAccess.ReadWrite;
         var offset = region.Offset + (range.Start - region.Addresses.Start);
@@ -191,8 +189,15 @@ public static class ForeignInventory
             yield return open;
     }
 
-    private static InventoryArea Bar(GuestBar bar, ForeignFacts facts) => Judge(
-        new Area(bar.Addresses, MapAccess.ReadWrite, new UnknownBacking(), 0), bar, 1, $"region {bar.Region} of {bar.Device} is placed there", facts);
+    private static IEnumerable<InventoryArea> Bar(GuestBar bar, ForeignFacts facts)
+    {
+        // What is left of a BAR beside its MSI-X table begins, or ends, within a page.
+        if (bar.Addresses.WholePages() is not { } range)
+            yield break;
+        var mapped = bar with { Addresses = range, Part = new VfioRegionPart(bar.Part.Offset + (range.Start - bar.Addresses.Start), range.Length) };
+        yield return Judge(
+            new Area(range, MapAccess.ReadWrite, new UnknownBacking(), 0), mapped, 1, $"region {bar.Region} of {bar.Device} is placed there", facts);
+    }
 
     private static InventoryArea Judge(Area area, GuestBar? bar, int sources, string evidence, ForeignFacts facts)
     {
@@ -228,13 +233,6 @@ public static class ForeignInventory
     }
 
     private static FileIdentity Identity(MapEntry map) => new(map.Device, map.Inode);
-
-    private static IovaRange? WholePages(IovaRange range)
-    {
-        var start = (range.Start + (Page - 1)) & ~(Page - 1);
-        var end = unchecked(range.Last + 1) & ~(Page - 1);
-        return end > start ? new IovaRange(start, end - 1) : null;
-    }
 
     private static string Count(int number, string what) => number == 1 ? $"1 {what}" : $"{number} {what}s";
 }

@@ -57,11 +57,14 @@ internal static class ForeignVmmReader
 
     private static IEnumerable<ForeignAddressSpace> Probe(int number, IommufdContext context, ForeignFacts facts)
     {
-        // Where areas are thought to begin and to end: what the probe finds is split there, because access is a whole extent's.
-        ulong[] edges = [.. facts.Regions.SelectMany(r => new[] { r.Addresses.Start, unchecked(r.Addresses.Last + 1) })];
+        var edges = Edges(facts.Regions);
         using var probe = new ContextProbe(context);
         return [.. probe.FindIoases().Select(ioas => new ForeignAddressSpace(number, ioas, ForeignInventory.Rebuild(facts with { Observed = probe.Observe(ioas, edges) })))];
     }
+
+    /// <summary>Where areas are thought to begin and to end: what the probe finds is split there, because access is a whole extent's. The kernel is asked for whole pages.</summary>
+    internal static ImmutableArray<ulong> Edges(IEnumerable<GuestRegion> regions) =>
+        [.. regions.Select(r => r.Addresses.WholePages()).OfType<IovaRange>().SelectMany(pages => new[] { pages.Start, unchecked(pages.Last + 1) })];
 
     private static async Task<ForeignFacts> FactsAsync(Vmm vmm, CancellationToken cancellationToken)
     {

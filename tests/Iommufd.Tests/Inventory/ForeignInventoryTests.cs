@@ -110,4 +110,37 @@ public sealed class ForeignInventoryTests
         Assert.Equal(Certainty.Ambiguous, areas[0].Certainty);
         Assert.Contains("names no memory block pc.ram", areas[0].Evidence, StringComparison.Ordinal);
     }
+
+    /// <summary>As QEMU's listener does; an MSI-X table of 65 vectors leaves a piece that begins at 0x2410.</summary>
+    [Fact]
+    public void What_is_left_of_a_BAR_beside_its_MSI_X_table_is_cut_to_whole_pages()
+    {
+        GuestBar[] bars =
+        [
+            new("0000:00:03.0", 0, new IovaRange(0xfe000000, 0xfe001fff), new VfioRegionPart(0, 0x2000)),
+            new("0000:00:03.0", 0, new IovaRange(0xfe002410, 0xfe003fff), new VfioRegionPart(0x2410, 0x1bf0)),
+            new("0000:00:03.0", 4, new IovaRange(0xfe004410, 0xfe004fff), new VfioRegionPart(0x410, 0xbf0)),
+        ];
+        ObservedExtent[] observed = [.. AllThere.Take(3), new(new IovaRange(0xfe000000, 0xfe001fff), true), new(new IovaRange(0xfe003000, 0xfe003fff), true)];
+
+        var areas = ForeignInventory.Rebuild(Q35 with { Bars = bars, Observed = observed });
+
+        Assert.All(areas, one => Assert.Equal(Certainty.Confirmed, one.Certainty));
+        Assert.Equal([new VfioRegionPart(0, 0x2000), new VfioRegionPart(0x3000, 0x1000)], areas.Select(one => one.Bar).OfType<GuestBar>().Select(bar => bar.Part));
+        Assert.All(areas.Where(one => one.Bar is not null), one => Assert.Equal(one.Area.Range, one.Bar!.Addresses));
+    }
+
+    [Theory]
+    [InlineData(0, 0xfff, 0, 0xfff)]
+    [InlineData(1, 0x1fff, 0x1000, 0x1fff)]
+    [InlineData(0, 0x1ffe, 0, 0xfff)]
+    [InlineData(ulong.MaxValue - 0x1fff, ulong.MaxValue, ulong.MaxValue - 0x1fff, ulong.MaxValue)]
+    public void Pages_that_are_whole_are_kept(ulong start, ulong last, ulong pagesStart, ulong pagesLast) =>
+        Assert.Equal(new IovaRange(pagesStart, pagesLast), new IovaRange(start, last).WholePages());
+
+    [Theory]
+    [InlineData(0, 0xffe)]
+    [InlineData(1, 0x1ffe)]
+    [InlineData(ulong.MaxValue - 0xffe, ulong.MaxValue)]
+    public void Without_a_whole_page_nothing_is_left(ulong start, ulong last) => Assert.Null(new IovaRange(start, last).WholePages());
 }

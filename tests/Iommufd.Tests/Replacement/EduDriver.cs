@@ -70,6 +70,7 @@ internal sealed partial class EduDriver : IDisposable
             return ioas;
         });
         edu.Vfio.Attach(device, driver.Ioas);
+        edu.Settle(); // its last owner may have been killed in the middle of a copy
         edu.Vfio.SetPciBusMaster(true);
         edu.Vfio.SetEventFds(VfioInterruptKind.Msi, [driver._bell]);
         return driver;
@@ -102,11 +103,12 @@ internal sealed partial class EduDriver : IDisposable
         return box.Seal();
     }
 
-    /// <summary>Makes this process the one that is charged for what the device can reach.</summary>
-    internal void TakeOver(int from)
+    /// <summary>Makes this process the one that is charged for what the device can reach, instead of another one, or of one that is gone (null).</summary>
+    internal void TakeOver(int? from)
     {
         var picture = JournalReader.Read(_journal).Picture;
-        Assert.IsType<ProcessChangeResult.Changed>(ProcessChange.Execute(Context, picture, ProcessChange.FactsFor(Context, from)));
+        var facts = from is { } pid ? ProcessChange.FactsFor(Context, pid) : ProcessChange.FactsForGone(Context, picture);
+        Assert.IsType<ProcessChangeResult.Changed>(ProcessChange.Execute(Context, picture, facts));
         Replacements++;
     }
 

@@ -27,13 +27,13 @@ public sealed class ReplacementTests
     public async Task DMA_and_interrupts_go_on_over_many_replacements(string by)
     {
         EduDevice.Require();
-        var faults = await FaultsAsync();
+        var faults = await Oracles.DmaFaultsAsync(Ct);
         var (output, status) = await RunAsync(by);
 
         Assert.True(status.Code == 0, output);
         var copies = 1 + (Times + 1) * CopiesOfEach;
         Assert.Contains(string.Create(CultureInfo.InvariantCulture, $"replacements={Times + 1} copies={copies} interrupts={copies} mismatches=0"), output, StringComparison.Ordinal);
-        Assert.Equal(faults, await FaultsAsync());
+        Assert.Equal(faults, await Oracles.DmaFaultsAsync(Ct));
     }
 
     /// <summary>What would be seen if the memory under a device were exchanged while it runs: the checksum above, or the oracle of faults, can tell.</summary>
@@ -41,7 +41,7 @@ public sealed class ReplacementTests
     public async Task Memory_that_is_mapped_anew_under_running_DMA_is_seen()
     {
         EduDevice.Require();
-        var faults = await FaultsAsync();
+        var faults = await Oracles.DmaFaultsAsync(Ct);
         using var driver = EduDriver.Open();
         using var ended = new CancellationTokenSource();
         var exchange = Task.Run(() =>
@@ -63,7 +63,7 @@ public sealed class ReplacementTests
         await ended.CancelAsync();
         await exchange;
         Assert.NotEqual(0, driver.Mismatches);
-        Assert.True(await FaultsAsync() > faults, "no fault of DMA was logged");
+        Assert.True(await Oracles.DmaFaultsAsync(Ct) > faults, "no fault of DMA was logged");
     }
 
     private static async Task<(string Output, ExitStatus Status)> RunAsync(string by)
@@ -165,14 +165,5 @@ public sealed class ReplacementTests
     {
         using var message = await socket.ReceiveAsync(new byte[1], CancellationToken.None);
         Assert.True(message.Bytes == 1, "the next owner has ended");
-    }
-
-    /// <summary>By the oracle: how many faults of the device's DMA the kernel has logged.</summary>
-    private static async Task<int> FaultsAsync()
-    {
-        var address = Environment.GetEnvironmentVariable("CPRSHARP_EDU")!.Split(' ')[0];
-        var (output, _) = await Children.RunAsync(
-            new ChildProcessStart { Path = "/bin/sh", Arguments = ["-c", $"dmar-faults {address} 2>/dev/null"] }, Ct);
-        return int.Parse(output, CultureInfo.InvariantCulture);
     }
 }
