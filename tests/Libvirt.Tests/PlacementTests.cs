@@ -50,6 +50,35 @@ public sealed class PlacementTests(LibvirtHost host)
         Assert.All(lost, f => Assert.Contains("as root", f.GetProperty("fix").GetString()));
     }
 
+    /// <summary>In a pause that lasts, because the update hangs in it, until the supervisor gives it up; or until its client is killed.</summary>
+    [Fact]
+    public async Task A_pause_is_in_real_time_when_root_updates_and_nothing_of_it_stays()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "boosted");
+        await domain.StartAsync();
+        using (var update = host.Start("env", "CPRSHARP_FAULT=transfer.end:hang", "cprsharp", "update", "boosted", "--to", Components.Qemu111))
+        {
+            await Deadlines.EventuallyAsync(async () => await domain.RealTimeThreadsAsync() > 0 ? null : "no thread is in real time");
+            Assert.Equal(4, (await update.ResultAsync()).ExitCode);
+        }
+
+        Assert.Equal(0, await domain.RealTimeThreadsAsync());
+        await domain.UpdateAsync(Components.Qemu111);
+        Assert.Equal(0, await domain.RealTimeThreadsAsync());
+
+        using (var update = host.Start("env", "CPRSHARP_FAULT=transfer.end:hang", "cprsharp", "update", "boosted", "--to", LibvirtHost.OwnQemu))
+        {
+            await Deadlines.EventuallyAsync(async () => await domain.RealTimeThreadsAsync() > 0 ? null : "no thread is in real time");
+            await host.RunAsync("kill", "-KILL", $"{(await host.ProcessesAsync("cprsharp update boosted")).Single()}");
+            await Deadlines.EventuallyAsync(async () => await domain.RealTimeThreadsAsync() == 0 ? null : "threads stay in real time");
+            await Deadlines.EventuallyAsync(async () => (await host.ProcessesAsync("guest=boosted")).Length == 2 ? null : "the second QEMU is still there");
+        }
+
+        await domain.Log.GoesOnAsync();
+        Assert.Equal(0, await domain.RealTimeThreadsAsync());
+    }
+
     [Fact]
     public async Task A_bridged_network_goes_on()
     {

@@ -75,6 +75,31 @@ public sealed class UpdateTests(LibvirtHost host)
         Assert.Equal("running", await domain.StateAsync());
     }
 
+    /// <summary>In a pause that lasts until the supervisor gives it up, and around one that is as short as ever.</summary>
+    [Fact]
+    public async Task Libvirtd_is_restarted_in_the_pause()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "repaused");
+        await domain.StartAsync();
+        using (var update = host.Start("env", "CPRSHARP_FAULT=transfer.end:hang", "cprsharp", "update", "repaused", "--to", Components.Qemu111))
+        {
+            await Deadlines.EventuallyAsync(async () => (await host.RunAsync("cprsharp", "status", "repaused", "--json")).Contains("\"verify\"", StringComparison.Ordinal) ? null : "the pause has not begun");
+            await host.RestartLibvirtdAsync();
+            Assert.Equal(4, (await update.ResultAsync()).ExitCode);
+        }
+
+        Assert.Equal("running", await domain.StateAsync());
+        await domain.Log.GoesOnAsync();
+
+        var id = await host.VirshAsync("domid", "repaused");
+        await Task.WhenAll(host.RestartLibvirtdAsync(), domain.UpdateAsync(Components.Qemu111));
+        Assert.Equal("running", await domain.StateAsync());
+        Assert.Equal(id, await host.VirshAsync("domid", "repaused"));
+        await domain.QmpAsync("""{"execute":"query-status"}""");
+        await domain.UpdateAsync(LibvirtHost.OwnQemu);
+    }
+
     /// <summary>libvirt turns the migration's events on once, when it connects, and waits for them in every job.</summary>
     [Fact]
     public async Task A_domain_is_saved_after_an_update_and_goes_on_where_it_was()

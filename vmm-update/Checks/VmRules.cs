@@ -21,6 +21,8 @@ internal static class VmRules
                 "migration-under-way", "migration", $"a migration is '{vm.MigrationStatus}'", "let it end, or end it with migrate_cancel");
         }
 
+        foreach (var job in vm.Jobs)
+            yield return Finding.Fail("job-under-way", job.Id, $"a job ({job.Type}) is '{job.Status}', and would end with this VMM", "let it end, or end it with job-complete or job-cancel");
         foreach (var pty in vm.CharDevices.Where(c => c.FileName.StartsWith("pty:", StringComparison.Ordinal)))
             yield return Finding.Warn("chardev-pty", pty.Label, $"it is {pty.FileName}; the new VMM makes a new pty", "use a socket chardev, whose name stays");
     }

@@ -134,6 +134,7 @@ internal sealed class CliContext(string stateDirectory, Func<IEnumerable<string>
         if (Environment.GetEnvironmentVariable("CPRSHARP_FAULT") is { Length: > 0 } fault)
             arguments["fault"] = fault;
         await Lender.LendAsync(vm, cancellationToken);
+        using var realTime = await Lender.LendRealTimeAsync(vm, cancellationToken);
         using var phases = vm.SubscribeProgress();
         var shown = ShowAsync(phases, progress);
         await using var interrupted = cancellationToken.Register(() => _ = CancelAsync(directory, progress));

@@ -26,6 +26,21 @@ internal static class Lender
         }
     }
 
+    /// <summary>Real time for the pause, until disposed; null where the supervisor takes it itself, or does not know of it.</summary>
+    public static async Task<RealTimeLender?> LendRealTimeAsync(VmConnection vm, CancellationToken cancellationToken)
+    {
+        if (!Environment.IsPrivilegedProcess || VmFiles.ReadRecord(vm.Directory) is not { } record)
+            return null;
+        try
+        {
+            return IsPrivileged(record.SupervisorPid) ? null : await RealTimeLender.LendAsync(vm, cancellationToken);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or Qmp.QmpException)
+        {
+            return null;
+        }
+    }
+
     private static async Task LendAsync(VmConnection vm, VmRecord record, CancellationToken cancellationToken)
     {
         foreach (var files in ThreadGroups.Apart(record.Pid).Chunk(Qmp.QmpCommandOptions.MaxDescriptors))

@@ -17,6 +17,9 @@ internal sealed class VmConnection : IAsyncDisposable
 
     public VmDirectory Directory { get; }
 
+    /// <summary>The user that serves the VM.</summary>
+    public uint User { get; private set; }
+
     /// <summary>Connects.</summary>
     /// <exception cref="UpdateException">There is no such VM, or no supervisor answers.</exception>
     public static async Task<VmConnection> OpenAsync(VmDirectory directory, CancellationToken cancellationToken)
@@ -30,7 +33,10 @@ internal sealed class VmConnection : IAsyncDisposable
         var connection = new VmConnection(directory);
         try
         {
-            await connection._client.ConnectAsync(Memfd.UnixSocket.Connect(directory.QmpSocket), cancellationToken);
+            var socket = Memfd.UnixSocket.Connect(directory.QmpSocket);
+            using (var peer = new Memfd.DescriptorSocket(socket, ownsSocket: false))
+                connection.User = peer.Peer.Uid;
+            await connection._client.ConnectAsync(socket, cancellationToken);
             return connection;
         }
         catch (Exception e) when (e is QmpConnectionException or SocketException or IOException)
@@ -48,7 +54,7 @@ internal sealed class VmConnection : IAsyncDisposable
         return answer.Deserialize(type) ?? throw new UpdateException("protocol", $"the supervisor answered {command} with nothing", "use the same version of cprsharp on both sides");
     }
 
-    /// <summary>Sends descriptors along that the supervisor may use for the next update.</summary>
+    /// <summary>Tells the supervisor what it may use for the next update, and sends the descriptors along.</summary>
     public Task LendAsync(JsonObject arguments, IReadOnlyList<System.Runtime.InteropServices.SafeHandle> descriptors, CancellationToken cancellationToken) =>
         _client.ExecuteAsync(QmpNames.Prefix + QmpNames.Lend, arguments, new QmpCommandOptions { Descriptors = descriptors }, cancellationToken);
 

@@ -41,6 +41,9 @@ internal sealed record BlockDevice(string Name, string? File, string? NodeName, 
     public bool Attached { get; init; } = true;
 }
 
+/// <summary>A job that the VMM runs beside the guest (<c>query-jobs</c>), e.g. a copy of a disk.</summary>
+internal sealed record BackgroundJob(string Id, string Type, string Status);
+
 /// <summary>A character device (<c>query-chardev</c>).</summary>
 internal sealed record CharDevice(string Label, string FileName, bool FrontendOpen);
 
@@ -83,6 +86,9 @@ internal sealed record VmInspection
     public required ImmutableArray<Virtqueue> Virtqueues { get; init; }
 
     public required ImmutableArray<BlockDevice> Blocks { get; init; }
+
+    /// <summary>Jobs that have not ended.</summary>
+    public ImmutableArray<BackgroundJob> Jobs { get; init; } = [];
 
     public required ImmutableArray<CharDevice> CharDevices { get; init; }
 

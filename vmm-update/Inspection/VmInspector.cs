@@ -35,6 +35,7 @@ internal static class VmInspector
             PassedThrough = await PassThroughReader.ReadAsync(vmm, devices, cancellationToken),
             Virtqueues = await VirtqueueReader.ReadAsync(vmm, cancellationToken),
             Blocks = await ReadBlocksAsync(vmm, cancellationToken),
+            Jobs = await ReadJobsAsync(vmm, cancellationToken),
             CharDevices = [.. (await vmm.ExecuteAsync("query-chardev", cancellationToken)).EnumerateArray().Select(c => new CharDevice(
                 c.GetProperty("label").GetString()!,
                 c.GetProperty("filename").GetString()!,
@@ -112,6 +113,14 @@ internal static class VmInspector
             }
         }
     }
+
+    /// <summary>A job that has concluded has only its result left to be asked for.</summary>
+    private static async Task<ImmutableArray<BackgroundJob>> ReadJobsAsync(Vmm vmm, CancellationToken cancellationToken) =>
+    [
+        .. (await vmm.ExecuteAsync("query-jobs", cancellationToken)).EnumerateArray()
+            .Select(j => new BackgroundJob(j.GetProperty("id").GetString()!, j.GetProperty("type").GetString()!, j.GetProperty("status").GetString()!))
+            .Where(j => j.Status is not ("concluded" or "null")),
+    ];
 
     private static async Task<ImmutableArray<BlockDevice>> ReadBlocksAsync(Vmm vmm, CancellationToken cancellationToken)
     {

@@ -5,11 +5,13 @@ using Microsoft.Win32.SafeHandles;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
-/// <summary>What a privileged operator lends an unprivileged supervisor for one update: descriptors that only a privileged process can open.</summary>
+/// <summary>What a privileged operator lends an unprivileged supervisor for one update: descriptors that only a privileged process can open,
+/// and a socket to who schedules in real time.</summary>
 /// <remarks>
 /// libvirt runs its emulator, and with it the supervisor, without any capability. So it may not move the new VMM's vCPU threads into the
 /// cgroups that libvirt has made for the old one's, nor make a tap device in a network namespace of its own. The kernel asks who has opened a
 /// cgroup's file, not who writes to it (CVE-2021-4197).
+/// All goes back when the update is over, or its lender gone before it has begun.
 /// </remarks>
 internal sealed class Loans : IDisposable
 {
@@ -19,12 +21,25 @@ internal sealed class Loans : IDisposable
     private readonly Lock _lock = new();
     private readonly Dictionary<string, SafeFileHandle> _groups = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Queue<IsolatedTap>> _taps = new(StringComparer.Ordinal);
+    private object? _lender;
+    private RealTimeLoan? _realTime;
 
     /// <summary>Takes what came with a command: <c>cgroups</c>, the files' paths in the order of their descriptors; or <c>tap</c>, a network
-    /// backend's id, with its queues' descriptors and then the socket's, and the device's <c>index</c>.</summary>
+    /// backend's id, with its queues' descriptors and then the socket's, and the device's <c>index</c>; or
+    /// <c>real-time</c>, with the socket of a <see cref="RealTimeLoan"/>.</summary>
+    /// <param name="lender">Whose it is.</param>
+    /// <param name="command">The command's name.</param>
+    /// <param name="arguments">Its arguments.</param>
+    /// <param name="descriptors">Its descriptors.</param>
     /// <exception cref="QmpException">The descriptors are not what the arguments say.</exception>
-    public void Take(string command, JsonElement arguments, QmpDescriptors descriptors)
+    public void Take(object lender, string command, JsonElement arguments, QmpDescriptors descriptors)
     {
+        if (arguments.TryGetProperty("real-time", out _))
+        {
+            TakeRealTime(lender, command, descriptors);
+            return;
+        }
+
         var groups = arguments.TryGetProperty("cgroups", out var list) ? list.EnumerateArray().Select(g => g.GetString() ?? "").ToArray() : [];
         var tap = arguments.TryGetProperty("tap", out var id) ? id.GetString() : null;
         if (groups.Length != 0 ? groups.Length != descriptors.Count : tap is null || descriptors.Count < 2)
@@ -32,6 +47,7 @@ internal sealed class Loans : IDisposable
 
         lock (_lock)
         {
+            _lender = lender;
             for (var i = 0; i < groups.Length; i++)
             {
                 if (_groups.Remove(groups[i], out var before))
@@ -58,11 +74,31 @@ internal sealed class Loans : IDisposable
             return _taps.GetValueOrDefault(netdev)?.TryDequeue(out var tap) == true ? tap : null;
     }
 
+    /// <summary>Who schedules in real time for us; null when nobody does.</summary>
+    public RealTimeLoan? RealTime
+    {
+        get
+        {
+            lock (_lock)
+                return _realTime;
+        }
+    }
+
+    /// <summary>Whether this is who lent last.</summary>
+    public bool IsOf(object lender)
+    {
+        lock (_lock)
+            return _lender == lender;
+    }
+
     /// <summary>The update is over.</summary>
     public void Return()
     {
         lock (_lock)
         {
+            _lender = null;
+            _realTime?.Dispose();
+            _realTime = null;
             foreach (var group in _groups.Values)
                 group.Dispose();
             _groups.Clear();
@@ -73,6 +109,26 @@ internal sealed class Loans : IDisposable
     }
 
     public void Dispose() => Return();
+
+    private void TakeRealTime(object lender, string command, QmpDescriptors descriptors)
+    {
+        if (descriptors.Count != 1)
+            throw new QmpException(command, QmpErrorClass.GenericError, $"{descriptors.Count} descriptors came, and one socket was expected");
+        using var descriptor = descriptors.Claim(0);
+        try
+        {
+            lock (_lock)
+            {
+                _realTime?.Dispose();
+                _realTime = new RealTimeLoan(descriptor);
+                _lender = lender;
+            }
+        }
+        catch (System.Net.Sockets.SocketException e)
+        {
+            throw new QmpException(command, QmpErrorClass.GenericError, $"no socket came: {e.Message}");
+        }
+    }
 
     private void TakeTap(string command, string netdev, int index, QmpDescriptors descriptors)
     {

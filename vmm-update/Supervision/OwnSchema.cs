@@ -13,7 +13,7 @@ internal static class OwnSchema
     [
         (QmpNames.Status, []),
         (QmpNames.Cancel, []),
-        (QmpNames.Lend, [new("cgroups", Any, Optional: true), new("tap", "str", Optional: true), new("index", "number", Optional: true)]),
+        (QmpNames.Lend, [new("cgroups", Any, Optional: true), new("tap", "str", Optional: true), new("index", "number", Optional: true), new("real-time", "bool", Optional: true)]),
         (QmpNames.Check, [new("to", "str", Optional: true)]),
         (QmpNames.Update, [new("to", "str"), new("engine", "str", Optional: true), new("dry-run", "bool", Optional: true), new("fault", "str", Optional: true)]),
         (QmpNames.Reexec, [new("to", "str")]),

@@ -37,6 +37,7 @@ internal sealed class QmpFront : IAsyncDisposable
             Authorize = clients.Allows,
             ConnectionClosed = (connection, cause) =>
             {
+                updates.Forget(connection);
                 if (cause.Failure == QmpConnectionFailure.NotAuthorized)
                     SupervisorLog.ClientTrouble(logger, "QMP", cause.Message);
             },
@@ -136,7 +137,7 @@ internal sealed class QmpFront : IAsyncDisposable
             case QmpNames.Status:
                 return Reply(await _updates.StatusAsync(cancellationToken), ReportJson.Default.StatusReport);
             case QmpNames.Lend:
-                _supervisor.Loans.Take(command.Name, arguments, command.Descriptors);
+                _supervisor.Loans.Take(command.Connection, command.Name, arguments, command.Descriptors);
                 return QmpReply.Success();
             case QmpNames.Check:
                 return Reply(await _updates.CheckAsync(Text(command, arguments, "to", required: false), cancellationToken), ReportJson.Default.CheckReport);

@@ -31,6 +31,15 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
         return new Reservation(this);
     }
 
+    /// <summary>A client has gone: what it lent goes back, unless an update is under way, which gives it back itself.</summary>
+    public void Forget(object client)
+    {
+        if (!supervisor.Loans.IsOf(client) || !_one.Wait(0))
+            return;
+        supervisor.Loans.Return();
+        _one.Release();
+    }
+
     /// <summary>Completes when no update is under way.</summary>
     public async Task WhenIdleAsync()
     {

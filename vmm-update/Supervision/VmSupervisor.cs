@@ -231,6 +231,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public bool HasTaps => _held.Taps.Count > 0;
 
+    public RealTimeLoan? RealTime => Loans.RealTime;
+
     public Task ConnectNetworkAsync(Vmm fresh) => !HasTaps ? Task.CompletedTask : Task.Run(() =>
     {
         _diversion?.End();

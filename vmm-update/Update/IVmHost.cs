@@ -54,6 +54,9 @@ internal interface IVmHost
     /// <summary>Whether there are tap devices. A VMM that loads enables and disables their queues, and must do so on its stand-ins.</summary>
     bool HasTaps { get; }
 
+    /// <summary>Who sets threads to real time where we may not; null when nobody does.</summary>
+    Supervision.RealTimeLoan? RealTime { get; }
+
     /// <summary>Gives the tap devices to the new VMM, which has loaded the guest and is about to run it.</summary>
     Task ConnectNetworkAsync(Vmm fresh);
 

@@ -1,4 +1,5 @@
 using CprSharp.Memfd;
+using CprSharp.VmmUpdate.Supervision;
 
 namespace CprSharp.VmmUpdate.Update;
 
@@ -6,36 +7,39 @@ namespace CprSharp.VmmUpdate.Update;
 /// <remarks>
 /// Measured on a busy host (24 pairs): raising all threads of both VMMs and our own makes the pause 0.75 (transfer) and 0.70 (shared-ram)
 /// of what it was, and halves its 90th percentile. Raising only the main threads does nothing: the new one waits for the big lock,
-/// which vCPU and RCU threads hold while they in turn wait for a processor. Needs CAP_SYS_NICE or RLIMIT_RTPRIO; without them nothing
-/// is changed. vCPU threads under KVM are left out: they run guest code without end, and what KVM waits for (SRCU, by kernel workers of
+/// which vCPU and RCU threads hold while they in turn wait for a processor. Needs CAP_SYS_NICE or RLIMIT_RTPRIO, or a process that has them and
+/// does it for us; without them nothing is changed. To set back takes no privilege, but for SCHED_RESET_ON_FORK, which is not used for that. vCPU threads under KVM are left out: they run guest code without end, and what KVM waits for (SRCU, by kernel workers of
 /// ordinary priority) never gets a processor beside them; measured: a virtual host of two processors stood still.
 /// </remarks>
 internal sealed class PauseBoost : IDisposable
 {
-    private static readonly SchedulingAttributes RealTime = new(SchedulingPolicy.RoundRobin, Priority: 1);
+    public static readonly SchedulingAttributes RealTime = new(SchedulingPolicy.RoundRobin, Priority: 1);
 
     private readonly List<int> _processes = [];
     private readonly Dictionary<int, SchedulingAttributes> _before = [];
 
     /// <summary>Raises the threads that are not scheduled in real time already.</summary>
-    /// <param name="oldPid">A VMM.</param>
-    /// <param name="newPid">The other.</param>
+    /// <param name="processes">The VMMs and whoever directs them.</param>
     /// <param name="except">Threads to leave as they are.</param>
+    /// <param name="loan">Who does it where we may not.</param>
     /// <returns>The boost, to be disposed when the guest runs again; null when it is not permitted.</returns>
-    public static PauseBoost? TryBegin(int oldPid, int newPid, IReadOnlySet<int> except)
+    public static PauseBoost? TryBegin(IReadOnlyCollection<int> processes, IReadOnlySet<int> except, RealTimeLoan? loan)
     {
         var boost = new PauseBoost();
         try
         {
-            foreach (var pid in new[] { oldPid, newPid, Environment.ProcessId })
-                boost.Raise(pid, except);
-            return boost;
+            foreach (var pid in processes)
+                boost.Note(pid);
+            if (TryRaise(boost._before, except) || loan?.TryRaise(processes, except) == true)
+                return boost;
         }
         catch (SyscallException)
         {
-            boost.Dispose();
-            return null;
+            // A process has ended.
         }
+
+        boost.Dispose();
+        return null;
     }
 
     /// <summary>Takes a boost back whose supervisor was lost.</summary>
@@ -58,16 +62,28 @@ internal sealed class PauseBoost : IDisposable
         _processes.Clear();
     }
 
-    private void Raise(int pid, IReadOnlySet<int> except)
+    private void Note(int pid)
     {
         _before[pid] = Scheduling.GetAttributes(pid);
         _processes.Add(pid);
-        foreach (var thread in ProcFs.Threads(pid).Where(t => !except.Contains(t)))
+        foreach (var thread in ProcFs.Threads(pid))
         {
-            if (TryGet(thread) is not { Policy: SchedulingPolicy.Other or SchedulingPolicy.Batch or SchedulingPolicy.Idle } before)
-                continue;
-            _before[thread] = before;
-            TrySet(thread, RealTime);
+            if (TryGet(thread) is { } before)
+                _before[thread] = before;
+        }
+    }
+
+    private static bool TryRaise(IReadOnlyDictionary<int, SchedulingAttributes> before, IReadOnlySet<int> except)
+    {
+        try
+        {
+            foreach (var (thread, _) in before.Where(t => t.Value.Policy is SchedulingPolicy.Other or SchedulingPolicy.Batch or SchedulingPolicy.Idle && !except.Contains(t.Key)))
+                TrySet(thread, RealTime);
+            return true;
+        }
+        catch (SyscallException)
+        {
+            return false; // EPERM
         }
     }
 

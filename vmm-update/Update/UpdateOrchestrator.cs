@@ -146,7 +146,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
 
             // Not yet in real time: the guest's processors still run, and would have whole slices of it.
             await host.DivertNetworkAsync(switchover.Old);
-            boost = options.PauseBoost ? PauseBoost.TryBegin(switchover.Old.Pid, switchover.New.Pid, _kvmThreads) : null;
+            boost = options.PauseBoost ? PauseBoost.TryBegin([switchover.Old.Pid, switchover.New.Pid, Environment.ProcessId], _kvmThreads, host.RealTime) : null;
             await engine.BeginAsync(switchover, pause.Token);
             await _faults.HitAsync(FaultPoint.TransferBegin, pause.Token);
             if (_wasRunning)
