@@ -72,7 +72,7 @@ class Qmp:
                 self.events.append(answer)
             elif "error" in answer:
                 raise Failed(f"{command['execute']}: {answer['error']['desc']}")
-            else:
+            elif "return" in answer:   # and no second greeting, as a QEMU sends that is still starting
                 return answer["return"]
 
     def read_event(self):
