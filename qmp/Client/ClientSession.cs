@@ -26,6 +26,7 @@ internal sealed class ClientSession : IDisposable
     private QmpConnectionException? _cause;
     private int _inBandInFlight;
     private bool _descriptorsInFlight;
+    private volatile bool _isAnswered;
     private long _lastSendOrder;
     private long _discardedReplies;
 
@@ -324,6 +325,10 @@ internal sealed class ClientSession : IDisposable
     {
         if (!Envelope.TryParse(line, out var envelope, out var problem)) throw Invalid($"malformed JSON ({problem})");
         var greetingExpected = !_greeting.Task.IsCompleted;
+
+        // QEMU 11.1 was seen to greet twice who connects while it starts, before it reads the first command.
+        if (envelope.Kind == EnvelopeKind.Greeting && !greetingExpected && !_isAnswered)
+            return;
         if (greetingExpected != (envelope.Kind == EnvelopeKind.Greeting))
             throw Invalid(greetingExpected ? "another message" : "a second greeting");
         switch (envelope.Kind)
@@ -335,6 +340,7 @@ internal sealed class ClientSession : IDisposable
                 _events.Publish(line, envelope, MessageText.StringValue(line.AsSpan()[envelope.Value]) ?? throw Invalid("an event whose name is no string"));
                 break;
             case EnvelopeKind.Return or EnvelopeKind.Error:
+                _isAnswered = true;
                 Complete(new QmpReply(line, envelope), envelope, line);
                 break;
             default:

@@ -42,6 +42,23 @@ public sealed class NegotiationTests
         Assert.False(client.OutOfBandEnabled);
     }
 
+    [Fact]
+    public async Task A_second_greeting_is_ignored_before_the_first_answer_and_ends_the_connection_after_it()
+    {
+        await using var client = new QmpClient();
+        var (connecting, wire) = await FakeVmm.BeginAsync(client);
+        using var _ = wire;
+        await wire.SendAsync(FakeVmm.Greeting);
+        await wire.SendAsync(FakeVmm.Greeting);
+        await FakeVmm.AnswerNegotiationAsync(wire);
+        await connecting.Soon();
+
+        var asked = client.ExecuteAsync("query-name");
+        await wire.SendAsync(FakeVmm.Greeting);
+
+        Assert.Equal(QmpConnectionFailure.InvalidMessage, (await Assert.ThrowsAsync<QmpConnectionException>(() => asked.Soon())).Failure);
+    }
+
     [Theory]
     [InlineData("{\"event\": \"STOP\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 1}}\r\n")]
     [InlineData("{\"return\": {}}\r\n")]
