@@ -8,8 +8,9 @@ namespace CprSharp.VmmUpdate.Update;
 /// Measured on a busy host (24 pairs): raising all threads of both VMMs and our own makes the pause 0.75 (transfer) and 0.70 (shared-ram)
 /// of what it was, and halves its 90th percentile. Raising only the main threads does nothing: the new one waits for the big lock,
 /// which vCPU and RCU threads hold while they in turn wait for a processor. Needs CAP_SYS_NICE or RLIMIT_RTPRIO, or a process that has them and
-/// does it for us; without them nothing is changed. To set back takes no privilege, but for SCHED_RESET_ON_FORK, which is not used for that. vCPU threads under KVM are left out: they run guest code without end, and what KVM waits for (SRCU, by kernel workers of
-/// ordinary priority) never gets a processor beside them; measured: a virtual host of two processors stood still.
+/// does it for us; without them nothing is changed. To set back takes no privilege, but for SCHED_RESET_ON_FORK, which is not used for
+/// that. vCPU threads under KVM are left out: they run guest code without end, and what KVM waits for (SRCU, by kernel workers of ordinary
+/// priority) never gets a processor beside them; measured: a virtual host of two processors stood still.
 /// </remarks>
 internal sealed class PauseBoost : IDisposable
 {
