@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using CprSharp.Memfd.Interop;
 
 namespace CprSharp.Memfd;
@@ -14,7 +13,7 @@ public static class DescriptorTable
     private static readonly TimeSpan Longest = TimeSpan.FromSeconds(1);
 
     /// <summary>Whether this machine's instruction set is known here.</summary>
-    public static bool IsSupported => RuntimeInformation.ProcessArchitecture == Architecture.X64;
+    public static bool IsSupported => Ptrace.IsSupported;
 
     /// <summary>Makes each <c>To</c> another number of the file at <c>From</c>, as dup3(from, to, O_CLOEXEC) in that process.</summary>
     /// <param name="process">A child of ours, or one that we may trace.</param>

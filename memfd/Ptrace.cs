@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using CprSharp.Memfd.Interop;
 
 namespace CprSharp.Memfd;
@@ -8,6 +9,9 @@ internal static unsafe class Ptrace
 {
     /// <summary>The status of a stop that PTRACE_INTERRUPT asked for.</summary>
     public const int EventStop = LibC.SIGTRAP | (128 << 8);
+
+    /// <summary>Whether this machine's instruction set is known here.</summary>
+    public static bool IsSupported => RuntimeInformation.ProcessArchitecture == Architecture.X64;
 
     public static bool IsSyscall(int status) => status == (LibC.SIGTRAP | 0x80);
 

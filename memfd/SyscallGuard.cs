@@ -1,4 +1,4 @@
-using System.Collections.Concurrent;
+using System.Runtime.InteropServices;
 using CprSharp.Memfd.Interop;
 
 namespace CprSharp.Memfd;
@@ -12,7 +12,6 @@ public sealed class SyscallGuard : IDisposable
 {
     private readonly PidFd _process;
     private readonly Func<SystemCall, long?> _answer;
-    private readonly ConcurrentQueue<SystemCall> _answered = new();
     private readonly TaskCompletionSource _begun = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Thread _thread;
     private volatile bool _ending;
@@ -24,9 +23,6 @@ public sealed class SyscallGuard : IDisposable
         _thread = new Thread(Run) { IsBackground = true, Name = $"guard of pid {process.Pid}" };
     }
 
-    /// <summary>The system calls that were not made, in their order.</summary>
-    public IReadOnlyCollection<SystemCall> Answered => _answered;
-
     /// <summary>From here on its first thread makes no system call unseen.</summary>
     /// <param name="process">A child of ours, or one that we may trace.</param>
     /// <param name="answer">What a system call returns that is not to be made; null for one that is. Called on another thread.</param>
@@ -34,7 +30,7 @@ public sealed class SyscallGuard : IDisposable
     /// <exception cref="PlatformNotSupportedException">Not x86-64.</exception>
     public static async Task<SyscallGuard> BeginAsync(PidFd process, Func<SystemCall, long?> answer)
     {
-        if (!DescriptorTable.IsSupported)
+        if (!Ptrace.IsSupported)
             throw new PlatformNotSupportedException("x86-64 only");
         var guard = new SyscallGuard(process, answer);
         guard._thread.Start();
@@ -46,7 +42,8 @@ public sealed class SyscallGuard : IDisposable
     public void Dispose()
     {
         _ending = true;
-        Ptrace.Wake(_process.Pid);
+        if (_thread.IsAlive)
+            Ptrace.Wake(_process.Pid);
         _thread.Join();
     }
 
@@ -102,7 +99,6 @@ public sealed class SyscallGuard : IDisposable
 
         if (_answer(call) is not { } answer)
             return null;
-        _answered.Enqueue(call);
         Ptrace.SetRegisters(pid, Ptrace.Registers(pid) with { orig_rax = ulong.MaxValue });
         return answer;
     }
@@ -110,14 +106,13 @@ public sealed class SyscallGuard : IDisposable
     /// <returns>Its status; null when the process has ended.</returns>
     private static int? NextStop(int pid)
     {
-        while (LibC.waitid(LibC.P_PID, pid, out var info, LibC.WSTOPPED | LibC.WALL) is var result)
+        LibC.siginfo_t info;
+        while (LibC.waitid(LibC.P_PID, pid, out info, LibC.WSTOPPED | LibC.WALL) != 0)
         {
-            if (result == 0)
-                return info.Status;
-            if (System.Runtime.InteropServices.Marshal.GetLastPInvokeError() != (int)Errno.EINTR)
+            if (Marshal.GetLastPInvokeError() != Errno.EINTR)
                 return null;
         }
 
-        return null;
+        return info.Status;
     }
 }

@@ -2,49 +2,45 @@
 
 import contextlib
 import json
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 import vmm
 
-IS_ENGINE_OF = {"transfer": "cpr-transfer", "exec": "cpr-exec"}
-
-
-def modes(binary):
-    """The migration modes that a QEMU knows: its QAPI schema has them as the members of MigMode."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "qmp")
-        process = subprocess.Popen([binary, "-machine", "none", "-nodefaults", "-display", "none", "-qmp", f"unix:{path},server=on,wait=off"])
-        try:
-            deadline = time.monotonic() + 60
-            while not path.exists():
-                vmm.require(time.monotonic() < deadline, f"{binary} does not start")
-                time.sleep(0.05)
-            schema = vmm.Qmp(path)("query-qmp-schema")
-        finally:
-            process.kill()
-            process.wait()
-    return next((enum["values"] for enum in schema if enum["meta-type"] == "enum" and "cpr-transfer" in enum["values"]), [])
-
-
-def transfer(old, directory, binary, vfio, devices):
+def update(engine, old, directory, binary, vfio, devices):
+    """What becomes of it: the pause, or why it fails and whether the guest goes on."""
+    mode, way = {"transfer": ("cpr-transfer", transfer), "exec": ("cpr-exec", execute)}[engine]
     monitor = old.qmp()
+    if not knows(monitor, mode):
+        return "has no such mode"
     old.report()
-    main, cpr = directory / "main", directory / "cpr"
-    new = vmm.Vmm("new", directory, binary, "-incoming", "defer",
+    return way(old, monitor, directory, binary, vfio, devices)
+
+
+def knows(monitor, mode):
+    """Whether its QAPI schema has this migration mode: a member of MigMode."""
+    return any(mode in entry["values"] for entry in monitor("query-qmp-schema") if entry["meta-type"] == "enum")
+
+
+def hand_over(monitor, name, directory, binary, vfio="", devices=("nvme",)):
+    """The new QEMU, its monitor (None if it ended before it had one), and how the migration ended."""
+    main, cpr = directory / f"{name}-main", directory / f"{name}-cpr"
+    new = vmm.Vmm(name, directory, binary, "-incoming", "defer",
                   "-incoming", json.dumps({"channel-type": "cpr", "addr": unix(cpr)}), vfio=vfio, devices=devices)
+    new.wait_for(cpr)
+    monitor("migrate-set-parameters", mode="cpr-transfer")
+    monitor("migrate", channels=[channel("main", unix(main)), channel("cpr", unix(cpr))])
+    there = None
     try:
-        new.wait_for(cpr)
-        monitor("migrate-set-parameters", mode="cpr-transfer")
-        monitor("migrate", channels=[channel("main", unix(main)), channel("cpr", unix(cpr))])
-        try:
-            there = new.qmp()
-            there("migrate-incoming", channels=[channel("main", unix(main))])
-            ended = monitor.migrated()
-        except (vmm.Failed, OSError):
-            ended = {"status": "failed", "error-desc": f"the new QEMU ended: {new.last_words().rsplit(': ', 2)[-2]}: {new.last_words().rsplit(': ', 2)[-1]}"}
+        there = new.qmp()
+        there("migrate-incoming", channels=[channel("main", unix(main))])
+        return new, there, monitor.migrated()
+    except (vmm.Failed, OSError):
+        return new, there, {"status": "failed", "error-desc": f"the new QEMU ended: {new.last_words()}"}
+
+
+def transfer(old, monitor, directory, binary, vfio, devices):
+    new, there, ended = hand_over(monitor, "new", directory, binary, vfio, devices)
+    try:
         if ended["status"] != "completed":
             return f"fails: {reason(ended, old)}; {fate(old)}"
         resumed = there.event("RESUME")
@@ -56,9 +52,8 @@ def transfer(old, directory, binary, vfio, devices):
         end(new)
 
 
-def execute(old, directory, binary, vfio, devices):
-    monitor = old.qmp()
-    old.report()
+def execute(old, monitor, directory, _binary, _vfio, _devices):
+    """In place, so all of it is as it was."""
     state = directory / "vm.state"
     monitor("migrate-set-parameters", **{"mode": "cpr-exec", "cpr-exec-command": [*old.command, "-incoming", "defer"]})
     monitor("migrate", channels=[channel("main", {"transport": "file", "filename": str(state), "offset": 0})])
@@ -83,9 +78,6 @@ def execute(old, directory, binary, vfio, devices):
     resumed = there.event("RESUME")
     old.report()
     return f"{resumed - stopped:.0f} ms"
-
-
-ENGINES = {"transfer": transfer, "exec": execute}
 
 
 def connect_again(process):

@@ -26,7 +26,7 @@ internal sealed class ClientSession : IDisposable
     private QmpConnectionException? _cause;
     private int _inBandInFlight;
     private bool _descriptorsInFlight;
-    private volatile bool _isAnswered;
+    private bool _isAnswered;
     private long _lastSendOrder;
     private long _discardedReplies;
 

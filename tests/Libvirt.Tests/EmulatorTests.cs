@@ -121,7 +121,7 @@ public sealed class EmulatorTests(LibvirtHost host)
         host.Configure();
         await using var domain = await Domain.DefineAsync(host, "inpause");
         await domain.StartAsync();
-        using var update = host.Start("env", "CPRSHARP_FAULT=commit.begin:kill", "cprsharp", "update", "inpause", "--to", Components.Qemu111);
+        using var update = domain.StartUpdate(Components.Qemu111, "commit.begin:kill");
         await ExpectEndAsync(domain, "crashed");
         Assert.NotEqual(0, (await update.ResultAsync()).ExitCode);
 

@@ -57,7 +57,7 @@ public sealed class PlacementTests(LibvirtHost host)
         host.Configure();
         await using var domain = await Domain.DefineAsync(host, "boosted");
         await domain.StartAsync();
-        using (var update = host.Start("env", "CPRSHARP_FAULT=transfer.end:hang", "cprsharp", "update", "boosted", "--to", Components.Qemu111))
+        using (var update = domain.StartUpdate(Components.Qemu111, "transfer.end:hang"))
         {
             await Deadlines.EventuallyAsync(async () => await domain.RealTimeThreadsAsync() > 0 ? null : "no thread is in real time");
             Assert.Equal(4, (await update.ResultAsync()).ExitCode);
@@ -67,7 +67,7 @@ public sealed class PlacementTests(LibvirtHost host)
         await domain.UpdateAsync(Components.Qemu111);
         Assert.Equal(0, await domain.RealTimeThreadsAsync());
 
-        using (var update = host.Start("env", "CPRSHARP_FAULT=transfer.end:hang", "cprsharp", "update", "boosted", "--to", LibvirtHost.OwnQemu))
+        using (var update = domain.StartUpdate(LibvirtHost.OwnQemu, "transfer.end:hang"))
         {
             await Deadlines.EventuallyAsync(async () => await domain.RealTimeThreadsAsync() > 0 ? null : "no thread is in real time");
             await host.RunAsync("kill", "-KILL", $"{(await host.ProcessesAsync("cprsharp update boosted")).Single()}");

@@ -65,7 +65,7 @@ public sealed class UpdateTests(LibvirtHost host)
         host.Configure();
         await using var domain = await Domain.DefineAsync(host, "restart");
         await domain.StartAsync();
-        using var update = host.Start("env", "CPRSHARP_FAULT=prepare.ready:hang", "cprsharp", "update", "restart", "--to", Components.Qemu111);
+        using var update = domain.StartUpdate(Components.Qemu111, "prepare.ready:hang");
         await Deadlines.EventuallyAsync(async () => (await host.ProcessesAsync("guest=restart")).Length == 3 ? null : "no second QEMU");
         await host.RestartLibvirtdAsync();
         Assert.Equal("running", await domain.StateAsync());
@@ -82,7 +82,7 @@ public sealed class UpdateTests(LibvirtHost host)
         host.Configure();
         await using var domain = await Domain.DefineAsync(host, "repaused");
         await domain.StartAsync();
-        using (var update = host.Start("env", "CPRSHARP_FAULT=transfer.end:hang", "cprsharp", "update", "repaused", "--to", Components.Qemu111))
+        using (var update = domain.StartUpdate(Components.Qemu111, "transfer.end:hang"))
         {
             await Deadlines.EventuallyAsync(async () => (await host.RunAsync("cprsharp", "status", "repaused", "--json")).Contains("\"verify\"", StringComparison.Ordinal) ? null : "the pause has not begun");
             await host.RestartLibvirtdAsync();

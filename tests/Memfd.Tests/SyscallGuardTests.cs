@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Sockets;
 using System.Text;
 using Xunit;
@@ -24,15 +25,24 @@ public sealed class SyscallGuardTests
             theirs.Dispose();
             for (var round = 0; round < 20; round++)
             {
-                using (var guard = await SyscallGuard.BeginAsync(child.PidFd, c => c.Number == Write && c.Third == 5 ? 5 : null))
+                var answered = new ConcurrentQueue<SystemCall>();
+                using (await SyscallGuard.BeginAsync(child.PidFd, Answer))
                 {
                     await SayAsync(ours, "lost\nheard it\n");
                     Assert.Equal("heard it\n", await HearAsync(ours));
-                    Assert.Equal((Write, 5UL), Assert.Single(guard.Answered) is var call ? (call.Number, call.Third) : default);
+                    Assert.Equal((Write, 5UL), Assert.Single(answered) is var call ? (call.Number, call.Third) : default);
                 }
 
                 await SayAsync(ours, "lost\n");
                 Assert.Equal("lost\n", await HearAsync(ours));
+
+                long? Answer(SystemCall call)
+                {
+                    if (call.Number != Write || call.Third != 5)
+                        return null;
+                    answered.Enqueue(call);
+                    return 5;
+                }
             }
 
             ours.Shutdown(SocketShutdown.Send);

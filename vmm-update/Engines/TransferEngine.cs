@@ -74,24 +74,26 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         // The new VMM tries IOMMU_IOAS_CHANGE_PROCESS when it opens its devices, and where that fails does not take part in the hand-over
         // (hw/vfio/cpr-iommufd.c, vfio_cpr_supported); so the BARs must be out before it gets the descriptors.
         await _devices.TakeOutAsync(switchover.Old, switchover.Vm.PassedThrough, switchover.NoteTakenOut, cancellationToken);
-        using var guard = await _devices.GuardAsync(switchover.New);
-        await switchover.Old.ExecuteAsync(
-            "migrate",
-            new JsonObject
-            {
-                ["channels"] = new JsonArray(
-                    new JsonObject { ["channel-type"] = "main", ["addr"] = switchover.MigrationAddress() },
-                    new JsonObject
-                    {
-                        ["channel-type"] = "cpr",
-                        ["addr"] = new JsonObject { ["transport"] = "socket", ["type"] = "unix", ["path"] = switchover.CprSocket },
-                    }),
-            },
-            cancellationToken);
+        using (await _devices.GuardAsync(switchover.New))
+        {
+            await switchover.Old.ExecuteAsync(
+                "migrate",
+                new JsonObject
+                {
+                    ["channels"] = new JsonArray(
+                        new JsonObject { ["channel-type"] = "main", ["addr"] = switchover.MigrationAddress() },
+                        new JsonObject
+                        {
+                            ["channel-type"] = "cpr",
+                            ["addr"] = new JsonObject { ["transport"] = "socket", ["type"] = "unix", ["path"] = switchover.CprSocket },
+                        }),
+                },
+                cancellationToken);
 
-        // Only now does the new VMM read its descriptors, build its machine and open its monitor.
-        await switchover.New.ConnectAsync(cancellationToken);
-        guard?.Dispose();
+            // Only now does the new VMM read its descriptors, build its machine and open its monitor.
+            await switchover.New.ConnectAsync(cancellationToken);
+        }
+
         await _before.ReadNewAsync(switchover.New, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(switchover.New, [("events", true), ("return-path", switchover.AwaitsLoad)], cancellationToken);
     }

@@ -45,7 +45,7 @@ internal sealed class PassThroughHandover : IDisposable
     /// <param name="cancellationToken">Cancels.</param>
     public async Task PutBackAsync(Vmm survivor, CancellationToken cancellationToken)
     {
-        if (_devices.IsEmpty)
+        if (_out.Count == 0)
             return;
 
         var now = await PassThroughReader.PlaceAsync(survivor, _devices, cancellationToken);

@@ -258,7 +258,7 @@ internal sealed partial class InPlaceUpdate(
             {
                 if (clock.Phases.Any(p => p.Name == UpdatePhase.Pause))
                     host.Mark(SwitchStep.None);
-                await SettleAsync(_old, deadline.Token);
+                await Settling.BackAsync(engine, _old, findings, deadline.Token);
                 await engine.RestoreAsync(_old, deadline.Token);
                 ListeningSockets.ClearBacklog(_old);
                 File.Delete(StateFile);
@@ -334,24 +334,11 @@ internal sealed partial class InPlaceUpdate(
         host.Directory.RemoveSockets(_old.Generation);
         File.Delete(StateFile);
         await dead.DisposeAsync();
-        await SettleAsync(revived, cancellationToken);
+        await Settling.BackAsync(engine, revived, findings, cancellationToken);
         await engine.RestoreAsync(revived, cancellationToken);
         findings.AddRange(await host.RepeatSettingsAsync(revived, cancellationToken));
         findings.AddRange(await host.AfterCommitAsync(revived, cancellationToken));
         return report with { Outcome = UpdateOutcome.RolledBack, From = report.From with { Pid = revived.Pid } };
-    }
-
-    /// <summary>A guest whose devices do not reach each other is better than none.</summary>
-    private async Task SettleAsync(Vmm survivor, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await engine.SettleAsync(survivor, cancellationToken);
-        }
-        catch (Exception e) when (e is IOException or QmpException)
-        {
-            findings.Add(Finding.Warn("settle", survivor.Binary, $"the guest goes on on the old VMM, but: {e.Message}", "see the supervisor's log"));
-        }
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "update in place: {Trouble}")]

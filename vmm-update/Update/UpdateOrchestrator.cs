@@ -417,7 +417,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                     throw new UpdateException(Recovery.GuestLost, "the new VMM ended after it had begun to run the guest; the guest ended with it", "start the VM again");
             }
 
-            await SettleAsync(switchover.Old, engine, deadline.Token);
+            await Settling.BackAsync(engine, switchover.Old, _findings, deadline.Token);
             await ReconnectAsync(switchover.Old, deadline.Token);
             await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, _wasRunning, deadline.Token);
             await engine.RestoreAsync(switchover.Old, deadline.Token);
@@ -458,19 +458,6 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         finally
         {
             host.ReleaseClients();
-        }
-    }
-
-    /// <summary>A guest whose devices do not reach each other is better than none.</summary>
-    private async Task SettleAsync(Vmm old, IUpdateEngine engine, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await engine.SettleAsync(old, cancellationToken);
-        }
-        catch (Exception e) when (e is IOException or QmpException)
-        {
-            _findings.Add(Finding.Warn("settle", old.Binary, $"the guest goes on on the old VMM, but: {e.Message}", "see the supervisor's log"));
         }
     }
 

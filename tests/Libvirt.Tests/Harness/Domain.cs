@@ -129,6 +129,9 @@ internal sealed class Domain : IAsyncDisposable
         return answer.TryGetProperty("return", out var result) ? result : throw new InvalidOperationException($"{command}: {answer}");
     }
 
+    /// <summary>Starts an update of it, as root, with a fault in it.</summary>
+    internal RunningProgram StartUpdate(string to, string fault) => _host.Start("env", $"CPRSHARP_FAULT={fault}", "cprsharp", "update", Name, "--to", to);
+
     /// <summary>Updates it by name; the guest has to go on, unharmed.</summary>
     public async Task<JsonElement> UpdateAsync(string to)
     {

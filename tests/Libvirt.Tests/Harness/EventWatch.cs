@@ -23,8 +23,7 @@ internal sealed class EventWatch : IDisposable
         var watch = new EventWatch(host, domain);
         await Deadlines.EventuallyAsync(async () =>
         {
-            await domain.VirshAsync("suspend");
-            await domain.VirshAsync("resume");
+            await watch.PauseAsync();
             await Task.Delay(100);
             return watch.Seen().Any(IsResumed) ? null : $"virsh event tells nothing: {File.ReadAllText(watch._file)}";
         });
@@ -39,10 +38,15 @@ internal sealed class EventWatch : IDisposable
     public async Task<string[]> ProveAsync()
     {
         var before = Seen();
-        await _domain.VirshAsync("suspend");
-        await _domain.VirshAsync("resume");
+        await PauseAsync();
         await Deadlines.EventuallyAsync(() => Seen().Skip(before.Length).Any(IsResumed) ? null : $"virsh event tells nothing more: {File.ReadAllText(_file)}");
         return before;
+    }
+
+    private async Task PauseAsync()
+    {
+        await _domain.VirshAsync("suspend");
+        await _domain.VirshAsync("resume");
     }
 
     private static bool IsResumed(string line) => line.Contains("Resumed", StringComparison.Ordinal);
