@@ -198,22 +198,13 @@ public sealed class QmpServer : IAsyncDisposable
         }
 
         lock (_gate) _connections = [.. _connections, connection];
-        _ = RunAsync(connection, ended);
-        // Stopped in between: DisposeAsync may not have seen this one.
-        if (_stopping.IsCancellationRequested) connection.Close();
-        return connection;
-    }
-
-    private async Task RunAsync(QmpServerConnection connection, Action ended)
-    {
-        try
-        {
-            await connection.RunAsync();
-        }
-        finally
+        _ = connection.RunAsync(() =>
         {
             lock (_gate) _connections = [.. _connections.Where(c => c != connection)];
             ended();
-        }
+        });
+        // Stopped in between: DisposeAsync may not have seen this one.
+        if (_stopping.IsCancellationRequested) connection.Close();
+        return connection;
     }
 }

@@ -183,7 +183,9 @@ public sealed class QmpServerConnection : IAsyncDisposable
         if (negotiated) Write(line);
     }
 
-    internal async Task RunAsync()
+    /// <summary>Serves the client until it is gone.</summary>
+    /// <param name="ended">Called before <see cref="Completion"/> completes.</param>
+    internal async Task RunAsync(Action ended)
     {
         try
         {
@@ -195,6 +197,7 @@ public sealed class QmpServerConnection : IAsyncDisposable
         finally
         {
             _socket.Dispose();
+            ended();
             _completion.SetResult();
         }
     }

@@ -4,6 +4,8 @@ namespace CprSharp.Memfd.Tests;
 
 public sealed class ChildProcessTests
 {
+    private static readonly ChildProcessStart Shell = new() { Path = "/bin/sh" };
+
     private static CancellationToken Ct => TestContext.Current.CancellationToken;
 
     [Fact]
@@ -12,7 +14,7 @@ public sealed class ChildProcessTests
         using var memfd = Memfd.Create("inherited", 4096);
         using var careless = Native.EventFd();
         Native.ClearCloseOnExec(careless);
-        await using var running = new RunningChild(Children.Sleep with { Descriptors = [new(memfd, 40), new(memfd, 3)] });
+        await using var running = await RunningChild.StartAtRestAsync(Shell with { Descriptors = [new(memfd, 40), new(memfd, 3)] }, Ct);
         var child = running.Process;
 
         var descriptors = ProcFs.Descriptors(child.Pid);
@@ -31,8 +33,8 @@ public sealed class ChildProcessTests
         var memfds = Enumerable.Range(0, 40).Select(size => Memfd.Create("source", size)).ToArray();
         var highest = memfds.Max(memfd => (int)memfd.DangerousGetHandle()) + memfds.Length;
         var wanted = Enumerable.Range(3, highest - 2).ToDictionary(number => number, number => memfds[(highest - number) % memfds.Length]);
-        await using var running = new RunningChild(
-            Children.Sleep with { Descriptors = [.. wanted.OrderByDescending(d => d.Key).Select(d => new InheritedDescriptor(d.Value, d.Key))] });
+        await using var running = await RunningChild.StartAtRestAsync(
+            Shell with { Descriptors = [.. wanted.OrderByDescending(d => d.Key).Select(d => new InheritedDescriptor(d.Value, d.Key))] }, Ct);
 
         var inodes = ProcFs.Descriptors(running.Process.Pid).Where(d => d.Number > 2).Select(d => (d.Number, d.Info.Inode));
 
@@ -164,11 +166,8 @@ public sealed class ChildProcessTests
     public async Task Working_directory_is_the_given_one_while_the_program_is_found_from_ours()
     {
         using var directory = new TemporaryDirectory();
-        await using var running = new RunningChild(Children.Sleep with
-        {
-            Path = Path.GetRelativePath(Environment.CurrentDirectory, "/bin/sleep"),
-            WorkingDirectory = directory.Path,
-        });
+        await using var running = await RunningChild.StartAtRestAsync(
+            new ChildProcessStart { Path = Path.GetRelativePath(Environment.CurrentDirectory, Shell.Path), WorkingDirectory = directory.Path }, Ct);
         var child = running.Process;
 
         var (cwd, descriptors) = (ProcFs.Cwd(child.Pid), ProcFs.Descriptors(child.Pid));

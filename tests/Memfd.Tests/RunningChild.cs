@@ -28,6 +28,20 @@ internal sealed class RunningChild(ChildProcessStart start) : IAsyncDisposable
         return child;
     }
 
+    /// <summary>
+    /// Starts a shell that opens nothing any more: a program that has only just been started is still loading its libraries, each
+    /// through a descriptor.
+    /// </summary>
+    internal static async Task<RunningChild> StartAtRestAsync(ChildProcessStart start, CancellationToken ct)
+    {
+        await using var output = new AnonymousPipeServerStream(PipeDirection.In, HandleInheritability.None);
+        var child = new RunningChild(start with { Arguments = ["-c", "echo; kill -STOP $$"], StandardOutput = output.ClientSafePipeHandle });
+        output.DisposeLocalCopyOfClientHandle();
+        using var reader = new StreamReader(output);
+        await reader.ReadLineAsync(ct);
+        return child;
+    }
+
     public async ValueTask DisposeAsync()
     {
         if (!Process.PidFd.HasExited)
