@@ -38,13 +38,18 @@ public sealed partial class VfioDevice : IDisposable
     /// <param name="address">For example <c>0000:00:03.0</c>.</param>
     /// <param name="recorder">Who is told of changes.</param>
     /// <exception cref="DirectoryNotFoundException">No such device, or it is not bound to a VFIO driver, or the kernel has no VFIO character devices.</exception>
-    public static VfioDevice OpenPci(string address, IOperationRecorder? recorder = null)
+    public static VfioDevice OpenPci(string address, IOperationRecorder? recorder = null) => Open(PathOfPci(address), recorder, address);
+
+    /// <summary>The character device of a PCI device that is bound to vfio-pci.</summary>
+    /// <param name="address">For example <c>0000:00:03.0</c>.</param>
+    /// <exception cref="DirectoryNotFoundException">No such device, or it is not bound to a VFIO driver, or the kernel has no VFIO character devices.</exception>
+    public static string PathOfPci(string address)
     {
         ArgumentException.ThrowIfNullOrEmpty(address);
         var directory = $"/sys/bus/pci/devices/{address}/vfio-dev";
         var name = Path.GetFileName(Directory.GetDirectories(directory, "vfio*").FirstOrDefault())
             ?? throw new DirectoryNotFoundException($"{directory} is empty: {address} is not bound to a VFIO driver.");
-        return Open($"/dev/vfio/devices/{name}", recorder, address);
+        return $"/dev/vfio/devices/{name}";
     }
 
     /// <summary>Takes over a device that another process opened, and perhaps bound and attached.</summary>

@@ -190,13 +190,14 @@ class Vmm:
 class SupervisedVmm(Vmm):
     """The same under cprsharp."""
 
+    run_options = ()
     PROGRAM = Path(__file__).resolve().parents[2] / "artifacts/cprsharp"
 
     def start(self):
         os.environ["CPRSHARP_STATE_DIR"] = str(self.directory / "state")
         os.environ["CPRSHARP__Update__PrepareDeadlineSeconds"] = "120"   # emulated twice over, QEMU takes long to start
         require(self.PROGRAM.exists(), f"{self.PROGRAM} is not there: `make publish` builds it")
-        self.cprsharp("run", "--name", self.name, "--detach", "--", *self.command)
+        self.cprsharp("run", "--name", self.name, "--detach", *self.run_options, "--", *self.command)
 
     def wait_for(self, path):
         require(path.exists(), f"{path} is not there: {self.last_words()}", Lost)
@@ -208,12 +209,15 @@ class SupervisedVmm(Vmm):
     def cprsharp(self, *arguments, expect=0, environment=None):
         """One cprsharp command: what it prints with --json, or its text. With expect=None it may end as it likes."""
         json_output = arguments[0] != "run"
-        done = subprocess.run([self.PROGRAM, *arguments, *["--json"] * json_output], stdin=subprocess.DEVNULL, text=True, timeout=240,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
+        done = self.spawn([self.PROGRAM, *arguments, *["--json"] * json_output], stdin=subprocess.DEVNULL, text=True, timeout=240,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
         if expect not in (None, done.returncode):
             print(done.stdout, done.stderr, self.last_words(), sep="\n", flush=True)
             raise (Failed if self.lives() else Lost)(f"cprsharp {arguments[0]} ended with {done.returncode}, expected {expect}: {said(done)}")
         return json.loads(done.stdout) if json_output else done.stdout
+
+    def spawn(self, command, **options):
+        return subprocess.run(command, **options)
 
     def lives(self):
         try:

@@ -17,6 +17,7 @@ internal static partial class LibC
     internal const int O_PATH = 0x200000;
     internal const int F_GETFL = 3;
     internal const int F_SETFL = 4;
+    internal const int F_DUPFD_QUERY = 1024 + 3;
     internal const int F_DUPFD_CLOEXEC = 1030;
     internal const int F_ADD_SEALS = 1033;
     internal const int F_GET_SEALS = 1034;

@@ -22,7 +22,7 @@ internal sealed class AdoptCommand(CliContext cli)
                 if (qmp is null && SupervisorLock.IsTaken(directory))
                     return await AlreadySupervisedAsync(directory, cancellationToken);
                 string[] socket = qmp is null ? [] : ["--qmp", Path.GetFullPath(qmp)];
-                return await BackgroundSupervisor.StartAsync(directory, ["adopt", name, .. socket, "--state-dir", cli.StateDirectory], cli, cancellationToken);
+                return await BackgroundSupervisor.StartAsync(directory, ["adopt", name, .. socket, "--state-dir", cli.StateDirectory], cli, [], cancellationToken);
             }
 
             var settings = SupervisorSettings.From(services);

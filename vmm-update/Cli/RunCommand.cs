@@ -10,7 +10,9 @@ namespace CprSharp.VmmUpdate.Cli;
 /// <summary><c>cprsharp run</c>: starts QEMU under a supervisor, here or in the background.</summary>
 internal sealed class RunCommand(CliContext cli)
 {
-    public async Task<int> RunAsync(string name, string[] qemu, bool detach, bool print, int? readyFd, CancellationToken cancellationToken)
+    public const string HoldDevices = "--hold-devices";
+
+    public async Task<int> RunAsync(string name, string[] qemu, bool detach, bool print, bool holdDevices, int? readyFd, CancellationToken cancellationToken)
     {
         VmDirectory.ValidateName(name);
         var directory = new VmDirectory(cli.StateDirectory, name);
@@ -23,11 +25,14 @@ internal sealed class RunCommand(CliContext cli)
                 return await PassThroughAsync(binary, qemu[1..]);
 
             await using var services = Settings.Load();
-            var (facts, spec) = await SupervisedStart.TranslateAsync(binary, line, HostFacts.LaunchSettings(), cancellationToken);
+            var (facts, spec) = await SupervisedStart.TranslateAsync(binary, line, HostFacts.LaunchSettings() with { HoldsDevices = holdDevices }, cancellationToken);
             if (print)
                 return Print(binary, spec);
             if (detach || spec.Daemonize && readyFd is null)
-                return await BackgroundSupervisor.StartAsync(directory, ["run", "--name", name, "--state-dir", cli.StateDirectory, "--", .. qemu], cli, cancellationToken);
+            {
+                string[] options = ["--name", name, "--state-dir", cli.StateDirectory, .. holdDevices ? [HoldDevices] : Array.Empty<string>()];
+                return await BackgroundSupervisor.StartAsync(directory, ["run", .. options, "--", .. qemu], cli, Launch.NamedDescriptors(line), cancellationToken);
+            }
 
             return await SupervisedStart.RunAsync(directory, facts, new VmLife(spec) { Detached = readyFd is not null }, services, () => ready?.Ready(), cancellationToken);
         }

@@ -69,6 +69,9 @@ public sealed record LaunchSettings
     /// <summary>Looks at a path that a memory backend names; every path is <see cref="HostPathKind.Unknown"/> when not given.</summary>
     public Func<string, HostPath> DescribePath { get; init; } = static _ => default;
 
+    /// <summary>The PCI address of the passed-through device that a descriptor of the caller's is of; <see langword="null"/> when it is none.</summary>
+    public Func<int, string?> DescribeDevice { get; init; } = static _ => null;
+
     /// <summary>Whether a VMM runs with this command line already: its memory and machine are then what they are, and only what a second
     /// VMM beside it needs is translated.</summary>
     public bool Running { get; init; }
@@ -76,6 +79,9 @@ public sealed record LaunchSettings
     /// <summary>Whether the supervisor also serves the consoles whose listening sockets its caller passed (<c>fd=</c>). Who takes a VM over
     /// after its supervisor has not got them: only for a VM that ends with its supervisor.</summary>
     public bool ServesPassedSockets { get; init; }
+
+    /// <summary>Whether the supervisor opens passed-through devices and the IOMMU (<c>/dev/vfio</c>, <c>/dev/iommu</c>) in QEMU's place.</summary>
+    public bool HoldsDevices { get; init; }
 
     /// <summary>Settings without knowledge of the host.</summary>
     public static LaunchSettings Default { get; } = new();

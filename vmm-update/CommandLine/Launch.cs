@@ -24,6 +24,7 @@ public static class Launch
         DisplayTranslation.Apply(draft);
         CharacterTranslation.Apply(draft);
         NetworkTranslation.Apply(draft);
+        PassThroughTranslation.Apply(draft);
         DeviceFindings.Apply(draft);
         return new LaunchTranslation(draft.ToSpec(), [.. line.ToArguments()]);
     }
@@ -35,6 +36,13 @@ public static class Launch
         ArgumentNullException.ThrowIfNull(line);
         ArgumentNullException.ThrowIfNull(facts);
         return MachineTranslation.Resolve(Options(line), facts);
+    }
+
+    /// <summary>Numbers of the descriptors that a command line expects from who starts it.</summary>
+    public static IReadOnlyCollection<int> NamedDescriptors(QemuCommandLine line)
+    {
+        ArgumentNullException.ThrowIfNull(line);
+        return [.. Options(line).SelectMany(DescriptorNumbers.Mentioned).Where(static number => number > 2).Distinct()];
     }
 
     /// <summary>Whether the command line only asks QEMU something (help, version, lists) and starts no guest.</summary>

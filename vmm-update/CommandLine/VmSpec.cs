@@ -56,13 +56,15 @@ public enum FindingSeverity
 public sealed record SpecFinding(string Id, FindingSeverity Severity, string Object, string Evidence, string Fix);
 
 /// <summary>A descriptor that the supervisor creates once, holds for the VM's life, and gives to every VMM of the VM at the same
-/// number.</summary>
+/// number; but for <see cref="PassedThroughDescriptor"/>.</summary>
 /// <param name="Number">Number in the child.</param>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "kind")]
 [JsonDerivedType(typeof(GuestRamDescriptor), "guest-ram")]
 [JsonDerivedType(typeof(ListenerDescriptor), "listener")]
 [JsonDerivedType(typeof(ConsoleDescriptor), "console")]
 [JsonDerivedType(typeof(TapDescriptor), "tap")]
+[JsonDerivedType(typeof(IommufdDescriptor), "iommufd")]
+[JsonDerivedType(typeof(PassedThroughDescriptor), "passed-through")]
 public abstract record HeldDescriptor(int Number);
 
 /// <summary>A memfd that is guest RAM.</summary>
@@ -100,6 +102,18 @@ public sealed record ConsoleDescriptor(
 /// <param name="Netdev">Id of the network backend; its queues follow each other.</param>
 /// <param name="Source">Where the queue comes from.</param>
 public sealed record TapDescriptor(int Number, int Spare, string Netdev, TapSource Source) : HeldDescriptor(Number);
+
+/// <summary>An IOMMU context (<c>/dev/iommu</c>).</summary>
+/// <param name="Number">Number in the child.</param>
+/// <param name="Object">Id of the iommufd object.</param>
+public sealed record IommufdDescriptor(int Number, string Object) : HeldDescriptor(Number);
+
+/// <summary>A passed-through device (<c>/dev/vfio/devices/vfioN</c>). Only the VMM that starts the guest gets it from the supervisor, which
+/// does not keep it: QEMU hands it over to the next one, and closes it when the device is unplugged.</summary>
+/// <param name="Number">Number in the child.</param>
+/// <param name="Device">Id of the device.</param>
+/// <param name="Host">PCI address of the device that the supervisor opens; <see langword="null"/> where its caller has.</param>
+public sealed record PassedThroughDescriptor(int Number, string Device, string? Host = null) : HeldDescriptor(Number);
 
 /// <summary>Where a tap queue comes from.</summary>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "type")]

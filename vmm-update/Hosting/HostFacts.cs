@@ -9,7 +9,7 @@ internal static class HostFacts
 {
     private const string HugetlbfsType = "hugetlbfs";
 
-    public static LaunchSettings LaunchSettings() => new() { DefaultHugePageSize = DefaultHugePageSize(), DescribePath = Describe };
+    public static LaunchSettings LaunchSettings() => new() { DefaultHugePageSize = DefaultHugePageSize(), DescribePath = Describe, DescribeDevice = DeviceOf };
 
     /// <summary>Words for an error that a security module may have caused: the label of this process; empty where it has none.</summary>
     public static string ConfinedAs() =>
@@ -20,6 +20,14 @@ internal static class HostFacts
         const string key = "Hugepagesize:";
         var line = File.ReadLines("/proc/meminfo").FirstOrDefault(l => l.StartsWith(key, StringComparison.Ordinal));
         return line is null ? 2L << 20 : long.Parse(line[key.Length..].Replace("kB", "", StringComparison.Ordinal).Trim(), CultureInfo.InvariantCulture) << 10;
+    }
+
+    private static string? DeviceOf(int descriptor)
+    {
+        var path = File.ResolveLinkTarget($"/proc/self/fd/{descriptor}", returnFinalTarget: false)?.FullName;
+        return path?.StartsWith("/dev/vfio/devices/", StringComparison.Ordinal) == true
+            ? Path.GetFileName(File.ResolveLinkTarget($"/sys/class/vfio-dev/{Path.GetFileName(path)}/device", returnFinalTarget: false)?.FullName)
+            : null;
     }
 
     private static HostPath Describe(string path)

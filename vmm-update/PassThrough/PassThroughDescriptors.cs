@@ -1,6 +1,7 @@
 using CprSharp.Iommufd;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Update;
+using Microsoft.Win32.SafeHandles;
 
 namespace CprSharp.VmmUpdate.PassThrough;
 
@@ -28,7 +29,7 @@ internal sealed class PassThroughDescriptors : IDisposable
             foreach (var descriptor in ProcFs.Descriptors(vmm.Pid))
             {
                 if (descriptor.Info.Kind == DescriptorKind.Iommufd)
-                    duplicates._contexts.Add((descriptor.Number, IommufdContext.Adopt(vmm.GetDescriptor(descriptor.Number))));
+                    duplicates.AddContext(descriptor.Number, vmm.GetDescriptor(descriptor.Number));
                 else if (descriptor.Info.Kind == DescriptorKind.VfioDevice && devices.FirstOrDefault(d => Is(d, descriptor.Info.Path)) is { } device)
                     duplicates._devices.Add((device, VfioDevice.Adopt(vmm.GetDescriptor(descriptor.Number), device.Name)));
             }
@@ -57,6 +58,27 @@ internal sealed class PassThroughDescriptors : IDisposable
             context.Dispose();
         foreach (var (_, device) in _devices)
             device.Dispose();
+    }
+
+    /// <summary>A VMM that was given its iommufd (<c>fd=</c>) has it twice after an update: from the supervisor, and from the VMM before it.</summary>
+    private void AddContext(int number, SafeFileHandle handle)
+    {
+        if (_contexts.Exists(c => IsSame(c.Context.Handle, handle)))
+            handle.Dispose();
+        else
+            _contexts.Add((number, IommufdContext.Adopt(handle)));
+    }
+
+    private static bool IsSame(SafeFileHandle one, SafeFileHandle other)
+    {
+        try
+        {
+            return Descriptor.IsSameFile(one, other);
+        }
+        catch (SyscallException e) when (e.Errno is Errno.EINVAL)
+        {
+            return false; // a kernel that cannot tell cannot hand devices over either
+        }
     }
 
     private static bool Is(PassedThroughDevice device, string path) =>

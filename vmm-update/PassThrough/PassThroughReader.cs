@@ -9,6 +9,7 @@ namespace CprSharp.VmmUpdate.PassThrough;
 internal static class PassThroughReader
 {
     private const string TypePrefix = "vfio-";
+    private const string PciDevices = "/sys/bus/pci/devices";
 
     public static async Task<ImmutableArray<PassedThroughDevice>> ReadAsync(Vmm vmm, IEnumerable<QomDevice> devices, CancellationToken cancellationToken)
     {
@@ -16,7 +17,8 @@ internal static class PassThroughReader
         foreach (var device in devices.Where(d => d.Type.StartsWith(TypePrefix, StringComparison.Ordinal)))
         {
             var iommufd = await QomReader.TryReadAsync(vmm, device.Path, "iommufd", cancellationToken);
-            var host = (await QomReader.TryReadAsync(vmm, device.Path, "host", cancellationToken))?.GetString() ?? "";
+            var named = (await QomReader.TryReadAsync(vmm, device.Path, "host", cancellationToken))?.GetString() ?? "";
+            var host = Directory.Exists($"{PciDevices}/{named}") ? named : ""; // a device that was given by descriptor alone has a number made of ones
             found.Add(new PassedThroughDevice(
                 device.Id ?? device.Path,
                 device.Type,
@@ -45,7 +47,7 @@ internal static class PassThroughReader
     /// <summary><c>reset_method</c> of Documentation/ABI/testing/sysfs-bus-pci: such as "af_flr pm bus".</summary>
     private static async Task<bool> HasFunctionLevelResetAsync(string host, CancellationToken cancellationToken)
     {
-        var methods = $"/sys/bus/pci/devices/{host}/reset_method";
+        var methods = $"{PciDevices}/{host}/reset_method";
         return host.Length > 0 && File.Exists(methods) && (await File.ReadAllTextAsync(methods, cancellationToken)).Contains("flr", StringComparison.Ordinal);
     }
 

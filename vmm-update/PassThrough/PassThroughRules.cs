@@ -38,6 +38,8 @@ internal static class PassThroughRules
                 yield return Finding.Fail("vfio", device.Name, "attached through a legacy VFIO container, whose mappings cannot be handed over", "start the VM with -object iommufd,id=iommufd0 and iommufd=iommufd0 on the device");
             else if (!device.HasId)
                 yield return Finding.Fail("vfio", device.Name, "the device has no id, by which QEMU hands it over", "start the VM with id= on the device");
+            else if (device.Host.Length == 0)
+                yield return Finding.Fail("vfio", device.Name, "given to QEMU as a descriptor alone: which device of the host it is cannot be told", "start the VM with host= beside fd= on the device");
             else
                 yield return Finding.Pass("vfio", device.Name, $"{device.Type} {device.Host} through iommufd, {device.Bars.Length} BARs{(device.HasFunctionLevelReset ? "" : "; it has no function-level reset, and the new VMM is kept from resetting it in another way")}");
         }

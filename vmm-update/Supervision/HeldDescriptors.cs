@@ -17,6 +17,7 @@ internal sealed class HeldDescriptors : IDisposable
     private readonly List<InheritedDescriptor> _descriptors;
     private readonly List<Socket> _sockets;
     private readonly List<(TapDescriptor Wanted, SafeFileHandle Queue)> _taps = [];
+    private readonly List<InheritedDescriptor> _passedOn = [];
 
     private HeldDescriptors(List<InheritedDescriptor> descriptors, List<Socket> sockets)
     {
@@ -24,7 +25,10 @@ internal sealed class HeldDescriptors : IDisposable
         _sockets = sockets;
     }
 
-    /// <summary>For the VMM that starts the guest.</summary>
+    /// <summary>For the VMM that starts the guest, until <see cref="LetGo"/>: what is handed over by VMMs themselves from then on.</summary>
+    public IReadOnlyList<InheritedDescriptor> PassedOn => _passedOn;
+
+    /// <summary>For every VMM that runs the guest.</summary>
     public IReadOnlyList<InheritedDescriptor> All => [.. Prepared, .. _taps.Select(t => new InheritedDescriptor(t.Queue, t.Wanted.Number))];
 
     /// <summary>For a VMM that is being prepared, beside the stand-ins for the taps.</summary>
@@ -61,7 +65,7 @@ internal sealed class HeldDescriptors : IDisposable
     public static HeldDescriptors TakeFrom(VmSpec spec, PidFd vmm)
     {
         var held = new HeldDescriptors([], []);
-        foreach (var number in spec.Descriptors.Where(d => d is not TapDescriptor).Select(d => d.Number).Concat(spec.InheritedDescriptors))
+        foreach (var number in spec.Descriptors.Where(d => d is not (TapDescriptor or PassedThroughDescriptor)).Select(d => d.Number).Concat(spec.InheritedDescriptors))
             held._descriptors.Add(new InheritedDescriptor(vmm.GetDescriptor(number), number));
         foreach (var tap in spec.Descriptors.OfType<TapDescriptor>())
             held._taps.Add((tap, vmm.GetDescriptor(tap.Spare)));
@@ -124,10 +128,19 @@ internal sealed class HeldDescriptors : IDisposable
         return held;
     }
 
+    /// <summary>Closes what the VMM that starts the guest has got and nobody else is to have.</summary>
+    public void LetGo()
+    {
+        foreach (var descriptor in _passedOn)
+            descriptor.Handle.Dispose();
+        _passedOn.Clear();
+    }
+
     public void AddRam(GuestRamDescriptor ram) => Add(ram, listen: true, "");
 
     public void Dispose()
     {
+        LetGo();
         foreach (var descriptor in _descriptors)
             descriptor.Handle.Dispose();
         foreach (var socket in _sockets)
@@ -149,6 +162,12 @@ internal sealed class HeldDescriptors : IDisposable
                 break;
             case ConsoleDescriptor console:
                 Hold(Nameless(directory, console.Number), console.Number);
+                break;
+            case IommufdDescriptor iommufd:
+                _descriptors.Add(new InheritedDescriptor(DeviceOpener.OpenIommufd(iommufd.Object), iommufd.Number));
+                break;
+            case PassedThroughDescriptor device when listen:
+                _passedOn.Add(new InheritedDescriptor(DeviceOpener.OpenDevice(device), device.Number));
                 break;
         }
     }

@@ -95,13 +95,14 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
             if (consoles.AwaitsClients)
                 SupervisorLog.AwaitsClients(logger, string.Join(", ", consoles.Names.Values));
             await consoles.ClientsAsync(cancellationToken);
-            var start = new VmmStart(1, facts.Path, waits ? [.. arguments, "-S"] : arguments, [.. held.All, .. life.PassedOn(held.All)])
+            var start = new VmmStart(1, facts.Path, waits ? [.. arguments, "-S"] : arguments, [.. held.All, .. held.PassedOn, .. life.PassedOn(held.All)])
             {
                 Detached = life.Detached,
                 LogToFile = life.Detached,
                 EndsWithUs = life.EndsWithSupervisor,
             };
             vmm = VmmLauncher.Start(start, directory);
+            held.LetGo();
             await vmm.ConnectAsync(cancellationToken);
             await consoles.ServeAsync(vmm, logger);
             if (waits)

@@ -278,6 +278,27 @@ public sealed class TranslationTests
             Assert.DoesNotContain("-mon chardev", rendered, StringComparison.Ordinal);
     }
 
+    /// <summary>The second one is what the spec asks the supervisor to open or to pass on; the third what every VMM gets from it.</summary>
+    [Theory]
+    [InlineData("-object iommufd,id=i -device vfio-pci,host=0000:03:00.0,iommufd=i", false, "-object iommufd,id=i -device vfio-pci,host=0000:03:00.0,iommufd=i,id=hostdev0", "")]
+    [InlineData("-device virtio-rng,id=hostdev0 -device vfio-pci,host=03:00.0", true, "-device virtio-rng,id=hostdev0 -device vfio-pci,host=03:00.0,id=hostdev1", "")]
+    [InlineData("-object iommufd,id=i -device vfio-pci,host=03:00.0,iommufd=i,id=n", true, "-object iommufd,id=i,fd=201 -device vfio-pci,host=03:00.0,iommufd=i,id=n,fd=202", "iommufd i 201;device n 202 03:00.0")]
+    [InlineData("""-object {"qom-type":"iommufd","id":"i"} -device {"driver":"vfio-pci","host":"03:00.0","iommufd":"i","id":"n"}""", true,
+        """-object {"qom-type":"iommufd","id":"i","fd":"201"} -device {"driver":"vfio-pci","host":"03:00.0","iommufd":"i","id":"n","fd":"202"}""", "iommufd i 201;device n 202 03:00.0")]
+    [InlineData("-object iommufd,id=i,fd=9 -device vfio-pci,fd=10,iommufd=i,id=n", true, "-object iommufd,id=i,fd=9 -device vfio-pci,fd=10,iommufd=i,id=n,host=0000:0a:00.0", "device n 10 ;inherited 9")]
+    public void Passed_through_devices_have_an_id_and_are_opened_by_the_supervisor_where_wanted(string line, bool holds, string rendered, string descriptors)
+    {
+        VmSpec spec = Translate(Plain + line, settings: LaunchSettings.Default with { HoldsDevices = holds, DescribeDevice = static number => $"0000:{number:x2}:00.0" });
+        Assert.Equal(rendered, Shorten(spec.RenderFirstStart()));
+        Assert.Equal(spec.RenderFirstStart(), spec.RenderTarget());
+        Assert.Equal(descriptors, string.Join(';', spec.Descriptors.OrderBy(static d => d.Number).Select(static d => d switch
+        {
+            IommufdDescriptor i => $"iommufd {i.Object} {i.Number}",
+            PassedThroughDescriptor p => $"device {p.Device} {p.Number} {p.Host}",
+            _ => "",
+        }).Concat(spec.InheritedDescriptors.Select(static n => $"inherited {n}")).Where(static d => d.Length > 0)));
+    }
+
     [Fact]
     public void Held_descriptors_avoid_the_users_numbers()
     {
