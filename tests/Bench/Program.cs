@@ -4,7 +4,7 @@ using CprSharp.Bench.Measures;
 
 if (args is [IommufdInside.Command, .. var forInside])
 {
-    IommufdInside.Run(forInside);
+    await IommufdInside.RunAsync(forInside);
     return 0;
 }
 

@@ -29,34 +29,34 @@ internal sealed class IommufdInside(string peer, int rounds, int roundsOfAPoint)
 
     /// <summary>Measures, and leaves the timings in a file.</summary>
     /// <param name="arguments">The C program, rounds, rounds of a point of a growth curve, the file.</param>
-    public static void Run(ReadOnlySpan<string> arguments)
+    public static async Task RunAsync(IReadOnlyList<string> arguments)
     {
         var inside = new IommufdInside(
             arguments[0], int.Parse(arguments[1], CultureInfo.InvariantCulture), int.Parse(arguments[2], CultureInfo.InvariantCulture));
-        inside.Measure();
+        await inside.MeasureAsync();
         Timing.Write(arguments[3], inside._timings);
     }
 
-    private void Measure()
+    private async Task MeasureAsync()
     {
         using var context = IommufdContext.Open();
         var ioas = context.AllocateIoas();
-        Calls(context, ioas);
+        await CallsAsync(context, ioas);
         using var device = VfioDevice.OpenPci(Environment.GetEnvironmentVariable("CPRSHARP_EDU")!);
         device.Attach(device.Bind(context), ioas);
         Point[] sizes = [.. Gibibytes.Select(count => new Point($"{count} GiB", 1, count << 30))];
-        Curve(context, ioas, "areas", null, [.. Areas.Select(areas => new Point($"{areas}", areas, BytesInAreas))], rounds);
-        Curve(context, ioas, "4 KiB", null, sizes, roundsOfAPoint);
+        await CurveAsync(context, ioas, "areas", null, [.. Areas.Select(areas => new Point($"{areas}", areas, BytesInAreas))], rounds);
+        await CurveAsync(context, ioas, "4 KiB", null, sizes, roundsOfAPoint);
         // The memory that had ordinary pages is free again.
-        File.WriteAllText("/proc/sys/vm/nr_hugepages", ((Gibibytes[^1] << 30) / HugePage).ToString(CultureInfo.InvariantCulture));
-        Curve(context, ioas, "2 MiB", (long)HugePage, sizes, roundsOfAPoint);
+        var huge = Reserve(sizes[^1].Bytes / HugePage) * HugePage;
+        await CurveAsync(context, ioas, "2 MiB", (long)HugePage, [.. sizes.Where(size => size.Bytes <= huge)], roundsOfAPoint);
     }
 
     /// <summary>Nothing is attached, so that a call does as little as it can, and what is around it shows most.</summary>
-    private void Calls(IommufdContext context, IoasId ioas)
+    private async Task CallsAsync(IommufdContext context, IoasId ioas)
     {
         using var memory = MemoryFile.Create("calls", (long)Page);
-        using var c = new CSide(peer, context, ioas, memory);
+        await using var c = new CSide(peer, context, ioas, memory);
         (string By, Func<double> Take)[] subjects =
             [("c", () => c.Calls(MapsInBlock)), ("library", () => Calls(memory, journal: false)), ("journal", () => Calls(memory, journal: true))];
         for (var round = 0; round <= rounds; round++)
@@ -92,10 +92,10 @@ internal sealed class IommufdInside(string peer, int rounds, int roundsOfAPoint)
     /// Both sides have the same context, with a device attached: memory is pinned and comes into a page table. Whoever maps is the owner, and each of the
     /// two changes that follow moves all of it from one process to another.
     /// </summary>
-    private void Curve(IommufdContext context, IoasId ioas, string name, long? hugePage, IReadOnlyList<Point> points, int times)
+    private async Task CurveAsync(IommufdContext context, IoasId ioas, string name, long? hugePage, IReadOnlyList<Point> points, int times)
     {
         using var memory = MemoryFile.Create("curve", (long)points.Max(point => point.Bytes), new MemfdOptions { HugePageSize = hugePage });
-        using var c = new CSide(peer, context, ioas, memory);
+        await using var c = new CSide(peer, context, ioas, memory);
         ISide[] sides = [c, new LibrarySide(context, ioas, memory)];
         foreach (var point in points)
         {
@@ -113,6 +113,17 @@ internal sealed class IommufdInside(string peer, int rounds, int roundsOfAPoint)
 
             Console.WriteLine($"{name}: {point.Name}");
         }
+    }
+
+    /// <returns>How many huge pages there are now: fewer, where memory is in pieces.</returns>
+    private static ulong Reserve(ulong hugePages)
+    {
+        const string path = "/proc/sys/vm/nr_hugepages";
+        File.WriteAllText(path, hugePages.ToString(CultureInfo.InvariantCulture));
+        var reserved = ulong.Parse(File.ReadAllText(path), CultureInfo.InvariantCulture);
+        if (reserved < hugePages)
+            Console.WriteLine($"there are {reserved} huge pages of {hugePages}; the sizes beyond are left out");
+        return reserved;
     }
 
     private static IEnumerable<T> InTurns<T>(int round, IReadOnlyList<T> all) => round % 2 == 0 ? all : all.Reverse();

@@ -47,20 +47,21 @@ internal sealed class LibrarySide(IommufdContext context, IoasId ioas, SafeFileH
 }
 
 /// <summary>The C program <c>iommufd-cost.c</c>, with the same context.</summary>
-internal sealed class CSide : ISide, IDisposable
+internal sealed class CSide : ISide, IAsyncDisposable
 {
     private readonly AnonymousPipeServerStream _commands = new(PipeDirection.Out);
     private readonly AnonymousPipeServerStream _answers = new(PipeDirection.In);
     private readonly StreamWriter _writer;
     private readonly StreamReader _reader;
     private readonly IoasId _ioas;
+    private readonly ChildProcess _process;
 
     public CSide(string program, IommufdContext context, IoasId ioas, SafeFileHandle memory)
     {
         _ioas = ioas;
         _writer = new StreamWriter(_commands) { AutoFlush = true };
         _reader = new StreamReader(_answers);
-        _ = ChildProcess.Start(new ChildProcessStart
+        _process = ChildProcess.Start(new ChildProcessStart
         {
             Path = program,
             StandardInput = _commands.ClientSafePipeHandle,
@@ -81,10 +82,12 @@ internal sealed class CSide : ISide, IDisposable
     /// <summary>In a context of its own: an address space, so many times map and unmap a page, and no address space any more.</summary>
     public double Calls(int times) => Do(string.Create(CultureInfo.InvariantCulture, $"calls {times}"));
 
-    /// <summary>Ends it, since its input ends.</summary>
-    public void Dispose()
+    /// <summary>Ends it, since its input ends. When this returns the kernel has closed all that it had, and its memory is free for others.</summary>
+    public async ValueTask DisposeAsync()
     {
-        _writer.Dispose();
+        await _writer.DisposeAsync();
+        await _process.Exited;
+        await _process.DisposeAsync();
         _reader.Dispose();
     }
 
