@@ -42,8 +42,8 @@ demo: deps publish ## a live update of a real VM, step by step
 	@integration-vm/components qemu-10.0 qemu-11.1 guest
 	@integration-vm/with-components integration-vm/demo
 
-bench: deps publish ## measures CprSharp against QEMU driven bare, and libvirt's domains against 'cprsharp run'; ROUNDS=N
-	@integration-vm/components qemu-11.1 guest libvirt
+bench: deps publish ## measures CprSharp against QEMU driven bare, libvirt's domains against 'cprsharp run', iommufd against C; ROUNDS=N
+	@integration-vm/components qemu-11.1 guest libvirt headers host kernel-7.3
 	@integration-vm/with-components dotnet run -c $(CONFIGURATION) --project tests/Bench -- $(BENCH)
 
 publish: ## artifacts/cprsharp: one file, needs no .NET

@@ -25,6 +25,7 @@ class Scenario:
     memory_mib: int = 4096
     append: str = ""                                     # for the kernel's command line
     deadline_s: int = 300
+    more_s: dict[str, int] = field(default_factory=dict)   # on top of it, for each that a variable of the environment asks for
     silence_s: int = 120                                 # so long without a word from it or the kernel, and it hangs
     kernel_may_say: list[str] = field(default_factory=list)   # troubles that are not held against it
     attempts: int = 1                                    # begun again when its guest, emulated twice over, was lost; see docs/virtual-host.md
@@ -34,6 +35,9 @@ class Scenario:
     @property
     def folder(self):
         return FOLDER / self.name
+
+    def deadline(self, environment):
+        return self.deadline_s + sum(each * int(environment.get(variable) or 0) for variable, each in self.more_s.items())
 
 
 def read(name):

@@ -1,5 +1,12 @@
 using CprSharp.Bench;
+using CprSharp.Bench.Inside;
 using CprSharp.Bench.Measures;
+
+if (args is [IommufdInside.Command, .. var forInside])
+{
+    await IommufdInside.RunAsync(forInside);
+    return 0;
+}
 
 BenchOptions options;
 try
@@ -33,6 +40,8 @@ try
         await pause.GrowWithMemoryAsync();
     if (options.Wants("devices"))
         await pause.GrowWithDevicesAsync();
+    if (options.Wants("iommufd"))
+        await new IommufdMeasure(root, options, results).RunAsync();
 }
 finally
 {
