@@ -102,8 +102,10 @@ public sealed partial class IommufdContext
             iova = iova ?? 0,
         };
         var operation = new MapOperation(ioas, iova, length, access, new VirtualBacking(Environment.ProcessId, (ulong)address));
-        _channel.Change("IOMMU_IOAS_MAP", LibC.IOMMU_IOAS_MAP, &argument, $"{ioas}, {length} bytes", Range(iova, length), operation, &argument.iova);
-        return argument.iova;
+        var errno = _channel.TryChange(LibC.IOMMU_IOAS_MAP, &argument, operation, &argument.iova);
+        return errno == 0
+            ? argument.iova
+            : throw new IommufdException("IOMMU_IOAS_MAP", $"{ioas}, {length} bytes", Range(iova, length), errno);
     }
 
     /// <summary>Maps part of a memory file, or of a dma-buf that VFIO exported.</summary>
@@ -133,15 +135,11 @@ public sealed partial class IommufdContext
             length = length,
             iova = iova ?? 0,
         };
-        _channel.Change(
-            "IOMMU_IOAS_MAP_FILE",
-            LibC.IOMMU_IOAS_MAP_FILE,
-            &argument,
-            $"{ioas}, {file}, {length} bytes from 0x{offset:x}",
-            Range(iova, length),
-            new MapOperation(ioas, iova, length, access, file.BackingAt(offset)),
-            &argument.iova);
-        return argument.iova;
+        var operation = new MapOperation(ioas, iova, length, access, file.BackingAt(offset));
+        var errno = _channel.TryChange(LibC.IOMMU_IOAS_MAP_FILE, &argument, operation, &argument.iova);
+        return errno == 0
+            ? argument.iova
+            : throw new IommufdException("IOMMU_IOAS_MAP_FILE", $"{ioas}, {file}, {length} bytes from 0x{offset:x}", Range(iova, length), errno);
     }
 
     /// <summary>Maps what is mapped elsewhere in this context. Both share one pin of the memory, and what kind of mapping it is.</summary>
@@ -155,15 +153,9 @@ public sealed partial class IommufdContext
     public unsafe ulong Copy(IoasId source, IovaRange range, IoasId target, MapAccess access, ulong? iova = null)
     {
         var argument = CopyArgument(source, range, target, access, iova);
-        _channel.Change(
-            "IOMMU_IOAS_COPY",
-            LibC.IOMMU_IOAS_COPY,
-            &argument,
-            $"{source} to {target}",
-            range,
-            new CopyOperation(source, range.Start, target, iova, range.Length, access),
-            &argument.dst_iova);
-        return argument.dst_iova;
+        var operation = new CopyOperation(source, range.Start, target, iova, range.Length, access);
+        var errno = _channel.TryChange(LibC.IOMMU_IOAS_COPY, &argument, operation, &argument.dst_iova);
+        return errno == 0 ? argument.dst_iova : throw new IommufdException("IOMMU_IOAS_COPY", $"{source} to {target}", range, errno);
     }
 
     /// <summary>Unmaps whole areas.</summary>
@@ -180,9 +172,8 @@ public sealed partial class IommufdContext
             iova = range.Start,
             length = range == IovaRange.All ? ulong.MaxValue : range.Length,
         };
-        _channel.Change(
-            "IOMMU_IOAS_UNMAP", LibC.IOMMU_IOAS_UNMAP, &argument, ioas.ToString(), range, new UnmapOperation(ioas, range), &argument.length);
-        return argument.length;
+        var errno = _channel.TryChange(LibC.IOMMU_IOAS_UNMAP, &argument, new UnmapOperation(ioas, range), &argument.length);
+        return errno == 0 ? argument.length : throw new IommufdException("IOMMU_IOAS_UNMAP", ioas.ToString(), range, errno);
     }
 
     /// <summary>The physical address behind an address, for devices without an IOMMU (Linux 7.3, CAP_SYS_RAWIO).</summary>

@@ -55,17 +55,26 @@ internal sealed class IoctlChannel(SafeFileHandle handle, IOperationRecorder? re
         return 0;
     }
 
+    /// <summary>Makes a call that changes something; for calls that there are many of, whose messages are written when they are wanted.</summary>
+    /// <returns>0, or the error number.</returns>
+    internal unsafe int TryChange(uint request, void* argument, Operation operation, ulong* answer) => TryChange(request, argument, operation, null, answer);
+
     private unsafe void Change(
         string ioctl, uint request, void* argument, string target, IovaRange? range, Operation operation, uint* answer32, ulong* answer64)
+    {
+        var errno = TryChange(request, argument, operation, answer32, answer64);
+        if (errno != 0)
+            throw new IommufdException(ioctl, target, range, errno);
+    }
+
+    private unsafe int TryChange(uint request, void* argument, Operation operation, uint* answer32, ulong* answer64)
     {
         var sequence = recorder?.Begin(operation) ?? 0;
         var errno = Try(request, argument);
         if (errno != 0)
-        {
             recorder?.Failed(sequence, errno);
-            throw new IommufdException(ioctl, target, range, errno);
-        }
-
-        recorder?.Done(sequence, answer32 is not null ? *answer32 : answer64 is not null ? *answer64 : 0);
+        else
+            recorder?.Done(sequence, answer32 is not null ? *answer32 : answer64 is not null ? *answer64 : 0);
+        return errno;
     }
 }
