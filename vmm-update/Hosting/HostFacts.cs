@@ -24,9 +24,10 @@ internal static class HostFacts
 
     private static string? DeviceOf(int descriptor)
     {
-        var path = File.ResolveLinkTarget($"/proc/self/fd/{descriptor}", returnFinalTarget: false)?.FullName;
+        // Null for a descriptor that is not open: who opens it says so.
+        var path = new FileInfo($"/proc/self/fd/{descriptor}").LinkTarget;
         return path?.StartsWith("/dev/vfio/devices/", StringComparison.Ordinal) == true
-            ? Path.GetFileName(File.ResolveLinkTarget($"/sys/class/vfio-dev/{Path.GetFileName(path)}/device", returnFinalTarget: false)?.FullName)
+            ? Path.GetFileName(new FileInfo($"/sys/class/vfio-dev/{Path.GetFileName(path)}/device").LinkTarget)
             : null;
     }
 

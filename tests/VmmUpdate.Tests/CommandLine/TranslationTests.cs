@@ -278,7 +278,6 @@ public sealed class TranslationTests
             Assert.DoesNotContain("-mon chardev", rendered, StringComparison.Ordinal);
     }
 
-    /// <summary>The second one is what the spec asks the supervisor to open or to pass on; the third what every VMM gets from it.</summary>
     [Theory]
     [InlineData("-object iommufd,id=i -device vfio-pci,host=0000:03:00.0,iommufd=i", false, "-object iommufd,id=i -device vfio-pci,host=0000:03:00.0,iommufd=i,id=hostdev0", "")]
     [InlineData("-device virtio-rng,id=hostdev0 -device vfio-pci,host=03:00.0", true, "-device virtio-rng,id=hostdev0 -device vfio-pci,host=03:00.0,id=hostdev1", "")]
