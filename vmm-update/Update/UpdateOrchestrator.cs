@@ -227,6 +227,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         await _faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
         var built = await VmInspector.InspectAsync(switchover.New, switchover.NewFacts, cancellationToken);
         TopologyComparer.Require(inspection, built);
+        await Task.WhenAll(HeapTrim.ProvokeAsync(switchover.New, logger, cancellationToken), HeapTrim.ProvokeAsync(switchover.Old, logger, cancellationToken));
         if (inspection.Accelerator == "kvm")
             _kvmThreads.UnionWith([.. inspection.CpuThreads, .. built.CpuThreads]);
         _findings.AddRange(MachineRules.Compare(inspection, built));
