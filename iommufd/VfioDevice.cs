@@ -12,6 +12,8 @@ namespace CprSharp.Iommufd;
 /// <remarks>A device has one open file at a time: a second one cannot be bound (EINVAL), so only this one can be handed over.</remarks>
 public sealed partial class VfioDevice : IDisposable
 {
+    private const string Devices = "/dev/vfio/devices/";
+
     private readonly IoctlChannel _channel;
 
     private VfioDevice(SafeFileHandle handle, string name, IOperationRecorder? recorder)
@@ -49,7 +51,18 @@ public sealed partial class VfioDevice : IDisposable
         var directory = $"/sys/bus/pci/devices/{address}/vfio-dev";
         var name = Path.GetFileName(Directory.GetDirectories(directory, "vfio*").FirstOrDefault())
             ?? throw new DirectoryNotFoundException($"{directory} is empty: {address} is not bound to a VFIO driver.");
-        return $"/dev/vfio/devices/{name}";
+        return $"{Devices}{name}";
+    }
+
+    /// <summary>The PCI device that a character device belongs to.</summary>
+    /// <param name="path">For example <c>/dev/vfio/devices/vfio0</c>.</param>
+    /// <returns>Its address, such as <c>0000:00:03.0</c>; null when the path is no VFIO character device's, or there is no such device.</returns>
+    public static string? PciOfPath(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        return path.StartsWith(Devices, StringComparison.Ordinal)
+            ? Path.GetFileName(new FileInfo($"/sys/class/vfio-dev/{Path.GetFileName(path)}/device").LinkTarget)
+            : null;
     }
 
     /// <summary>Takes over a device that another process opened, and perhaps bound and attached.</summary>

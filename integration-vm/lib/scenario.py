@@ -20,7 +20,7 @@ class Scenario:
     tests: str = ""                                      # a folder of tests/, instead of the script 'run'
     arguments: list[str] = field(default_factory=list)   # for the test assembly
     iommu: list[str] = field(default_factory=lambda: ["legacy"])   # one run each
-    kernels: list[str] = field(default_factory=list)     # on which it has to pass as well; --all runs those that are there
+    kernels: list[str] = field(default_factory=list)     # on which it has to pass as well, with --all
     devices: list[str] = field(default_factory=lambda: ["edu", "nvme", "e1000e"])
     memory_mib: int = 4096
     append: str = ""                                     # for the kernel's command line
@@ -29,6 +29,7 @@ class Scenario:
     silence_s: int = 120                                 # so long without a word from it or the kernel, and it hangs
     kernel_may_say: list[str] = field(default_factory=list)   # troubles that are not held against it
     attempts: int = 1                                    # begun again when its guest, emulated twice over, was lost; see docs/virtual-host.md
+    brief: dict[str, str] = field(default_factory=dict)  # variables that --all sets, where the whole would take too long
     only_by_name: str = ""                               # why --all leaves it out
     fails_with: str = ""                                 # it is there to fail, for this reason (a regular expression)
 

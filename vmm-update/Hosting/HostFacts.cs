@@ -1,4 +1,5 @@
 using System.Globalization;
+using CprSharp.Iommufd;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 
@@ -22,14 +23,9 @@ internal static class HostFacts
         return line is null ? 2L << 20 : long.Parse(line[key.Length..].Replace("kB", "", StringComparison.Ordinal).Trim(), CultureInfo.InvariantCulture) << 10;
     }
 
-    private static string? DeviceOf(int descriptor)
-    {
-        // Null for a descriptor that is not open: who opens it says so.
-        var path = new FileInfo($"/proc/self/fd/{descriptor}").LinkTarget;
-        return path?.StartsWith("/dev/vfio/devices/", StringComparison.Ordinal) == true
-            ? Path.GetFileName(new FileInfo($"/sys/class/vfio-dev/{Path.GetFileName(path)}/device").LinkTarget)
-            : null;
-    }
+    /// <summary>Null for a descriptor that is not open, too: who opens it says so.</summary>
+    private static string? DeviceOf(int descriptor) =>
+        new FileInfo($"/proc/self/fd/{descriptor}").LinkTarget is { } path ? VfioDevice.PciOfPath(path) : null;
 
     private static HostPath Describe(string path)
     {

@@ -63,10 +63,18 @@ internal sealed class PassThroughDescriptors : IDisposable
     /// <summary>A VMM that was given its iommufd (<c>fd=</c>) has it twice after an update: from the supervisor, and from the VMM before it.</summary>
     private void AddContext(int number, SafeFileHandle handle)
     {
-        if (_contexts.Exists(c => IsSame(c.Context.Handle, handle)))
+        try
+        {
+            if (_contexts.Exists(c => IsSame(c.Context.Handle, handle)))
+                handle.Dispose();
+            else
+                _contexts.Add((number, IommufdContext.Adopt(handle)));
+        }
+        catch
+        {
             handle.Dispose();
-        else
-            _contexts.Add((number, IommufdContext.Adopt(handle)));
+            throw;
+        }
     }
 
     private static bool IsSame(SafeFileHandle one, SafeFileHandle other)

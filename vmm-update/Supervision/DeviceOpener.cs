@@ -11,31 +11,26 @@ internal static class DeviceOpener
 {
     private const string Code = "device-open";
 
-    public static SafeFileHandle OpenIommufd(string name)
-    {
-        try
-        {
-            return File.OpenHandle(IommufdContext.DevicePath, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new UpdateException(Code, $"cannot open {IommufdContext.DevicePath} for {name}: {e.Message}", "run the supervisor as a user who may, on a kernel with CONFIG_IOMMUFD", e);
-        }
-    }
+    public static SafeFileHandle OpenIommufd(string name) =>
+        Open(IommufdContext.DevicePath, static path => path, name, "run the supervisor as a user who may, on a kernel with CONFIG_IOMMUFD");
 
     public static SafeFileHandle OpenDevice(PassedThroughDescriptor device) => device.Host is { } host ? OpenPci(device.Device, host) : Take(device);
 
-    private static SafeFileHandle OpenPci(string name, string host)
+    /// <param name="name">The device's.</param>
+    /// <param name="host">Its address, which QEMU takes without a domain, too.</param>
+    private static SafeFileHandle OpenPci(string name, string host) =>
+        Open(
+            host.Count(c => c == ':') == 1 ? $"0000:{host}" : host, VfioDevice.PathOfPci, name, "bind the device to vfio-pci, and run the supervisor as a user who may open /dev/vfio/devices");
+
+    private static SafeFileHandle Open(string what, Func<string, string> pathOf, string name, string fix)
     {
-        // QEMU takes an address without a domain, too.
-        var address = host.Count(c => c == ':') == 1 ? $"0000:{host}" : host;
         try
         {
-            return File.OpenHandle(VfioDevice.PathOfPci(address), FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
+            return File.OpenHandle(pathOf(what), FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new UpdateException(Code, $"cannot open {address} for {name}: {e.Message}", "bind the device to vfio-pci, and run the supervisor as a user who may open /dev/vfio/devices", e);
+            throw new UpdateException(Code, $"cannot open {what} for {name}: {e.Message}", fix, e);
         }
     }
 
