@@ -57,12 +57,21 @@ internal sealed class ProgramSpares : IDisposable
     /// <param name="held">Numbers of what the supervisor has already.</param>
     public static ProgramSpares Take(PidFd process, IReadOnlyCollection<int> held) => new(process, held);
 
-    /// <summary>Takes the cpr state, which is there as soon as the exec was asked for, and as long as the process lives.</summary>
+    /// <summary>Takes the cpr state, which is there as soon as the exec was asked for, and until it has failed.</summary>
     public void TakeState()
     {
         // The one that QEMU leaves open over the exec; those of earlier ones it leaves open, too.
         foreach (var state in States().Where(s => !s.Info.CloseOnExec && !_oldStates.Contains(s.Number)))
-            _state ??= new InheritedDescriptor(_process.GetDescriptor(state.Number), state.Number);
+        {
+            try
+            {
+                _state ??= new InheritedDescriptor(_process.GetDescriptor(state.Number), state.Number);
+            }
+            catch (SyscallException e) when (e.Errno == Errno.EBADF)
+            {
+                // Closed since it was listed: QEMU could not execute the program, and says so.
+            }
+        }
     }
 
     public void Dispose()
