@@ -20,8 +20,10 @@ internal static partial class HeapTrim
     {
         try
         {
-            await vmm.ExecuteAsync("object-add", new JsonObject { ["qom-type"] = "memory-backend-ram", ["id"] = Id, ["size"] = 4096, ["share"] = true }, cancellationToken);
-            await vmm.ExecuteAsync("object-del", new JsonObject { ["id"] = Id }, cancellationToken);
+            // Both are under way before either is waited for, so that whoever cancels leaves no backend behind.
+            var added = vmm.ExecuteAsync("object-add", new JsonObject { ["qom-type"] = "memory-backend-ram", ["id"] = Id, ["size"] = 4096, ["share"] = true }, cancellationToken);
+            var removed = vmm.ExecuteAsync("object-del", new JsonObject { ["id"] = Id }, cancellationToken);
+            await Task.WhenAll(added, removed);
         }
         catch (QmpException e)
         {
