@@ -3,7 +3,6 @@ using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.Checks;
 using CprSharp.VmmUpdate.Engines;
-using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Inspection;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
@@ -17,11 +16,10 @@ namespace CprSharp.VmmUpdate.Update;
 /// Invariant: the old program is never continued once it has reported completion, for then it is about to exec; and the old binary is started
 /// anew, on the same memory, only after the process is dead and if its next program was not yet told to run the guest.
 /// </remarks>
-internal sealed partial class InPlaceUpdate(
-    IVmHost host, UpdateOptions options, IInPlaceEngine engine, PhaseClock clock, List<Finding> findings, FaultPlan faults, ILogger logger,
-    Func<Exception, string, CancellationToken, ReportError> describe) : IAsyncDisposable
+internal sealed partial class InPlaceUpdate(UpdateRun run, IInPlaceEngine engine) : IAsyncDisposable
 {
-    private readonly Vmm _old = host.Current;
+    private readonly ILogger _logger = run.Logger;
+    private readonly Vmm _old = run.Host.Current;
     private readonly SwitchoverWatch _watch = new();
     private ProgramSpares? _spares;
     private Socket? _next;
@@ -33,7 +31,7 @@ internal sealed partial class InPlaceUpdate(
 
     private int Generation => _old.Generation + 1;
 
-    private string StateFile => host.Directory.StateFile(Generation);
+    private string StateFile => run.Host.Directory.StateFile(Generation);
 
     /// <summary>Never throws for a failing update: the report says what happened.</summary>
     public async Task<UpdateReport> RunAsync(UpdateReport report, VmInspection inspection, QemuBinary target, CancellationToken cancellationToken)
@@ -41,22 +39,21 @@ internal sealed partial class InPlaceUpdate(
         _wasRunning = inspection.RunState == "running";
         try
         {
-            clock.Enter(UpdatePhase.Prepare);
-            using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-            deadline.CancelAfter(TimeSpan.FromSeconds(options.PrepareDeadlineSeconds));
+            run.Clock.Enter(UpdatePhase.Prepare);
+            using var deadline = run.PreparationDeadline(cancellationToken);
             await PrepareAsync(report, inspection, target, deadline.Token);
         }
         catch (Exception e)
         {
             var refused = e is UpdateException { IsRefusal: true };
-            return await ReturnAsync(report with { Outcome = refused ? UpdateOutcome.Refused : UpdateOutcome.Failed, Error = describe(e, "the guest was not paused", cancellationToken) });
+            return await ReturnAsync(report with { Outcome = refused ? UpdateOutcome.Refused : UpdateOutcome.Failed, Error = run.Describe(e, "the guest was not paused", cancellationToken) });
         }
 
         report = report with { To = report.To with { Pid = _old.Pid } };
 
         // From here on the operator's Ctrl-C no longer cancels: what was begun is finished, one way or the other.
-        host.HoldClients();
-        using var pause = new CancellationTokenSource(options.PauseDeadlineMs);
+        run.Host.HoldClients();
+        using var pause = new CancellationTokenSource(run.Options.PauseDeadlineMs);
         try
         {
             await ReplaceAsync(target, pause.Token);
@@ -64,27 +61,27 @@ internal sealed partial class InPlaceUpdate(
         }
         catch (Exception e)
         {
-            report = report with { Error = describe(e, "the pause had begun", CancellationToken.None) };
+            report = report with { Error = run.Describe(e, "the pause had begun", CancellationToken.None) };
             LogTrouble(report.Error.Message);
             if (!await TryGoForwardAsync(target, report.Error))
                 return await ReturnAsync(report);
         }
 
-        host.Switch(_fresh!);
-        host.ReleaseClients();
+        run.Host.Switch(_fresh!);
+        run.Host.ReleaseClients();
         report = report with { Outcome = UpdateOutcome.Updated, Error = null, PauseMs = _watch.PauseMs };
-        await new Retirement(host, options, clock, findings, faults, logger).RunAsync(
+        await new Retirement(run).RunAsync(
             _fresh!,
             engine,
             async token =>
             {
                 await engine.SettleAsync(_fresh!, token);
-                findings.AddRange(await host.RepeatSettingsAsync(_fresh!, token));
+                run.Findings.AddRange(await run.Host.RepeatSettingsAsync(_fresh!, token));
             },
             async () =>
             {
                 await _old.DisposeAsync();
-                host.Directory.PassOn(_old.Generation, Generation);
+                run.Host.Directory.PassOn(_old.Generation, Generation);
             });
         return report;
     }
@@ -100,53 +97,52 @@ internal sealed partial class InPlaceUpdate(
 
     private async Task PrepareAsync(UpdateReport report, VmInspection inspection, QemuBinary target, CancellationToken cancellationToken)
     {
-        await faults.HitAsync(FaultPoint.PrepareSpawn, cancellationToken);
+        await run.Faults.HitAsync(FaultPoint.PrepareSpawn, cancellationToken);
 
         // What the other engines see of the new VMM while the guest runs, this one sees of a rehearsal; but devices that are in use open once only.
         if (inspection.PassedThrough.IsEmpty)
-            findings.AddRange(await Rehearsal.RunAsync(host, inspection, target, cancellationToken));
+            run.Findings.AddRange(await Rehearsal.RunAsync(run.Host, inspection, target, cancellationToken));
         else
-            findings.Add(Finding.Warn("rehearsal", target.Path, "not rehearsed, because the passed-through devices are in use: whether it builds the same machine shows in the pause only", "engine transfer compares the machines before the pause"));
-        if (findings.Find(f => f.Severity == Severity.Fail) is { } blocker)
-            throw new UpdateException(blocker.Id, $"{blocker.Object}: {blocker.Evidence}", blocker.Fix) { IsRefusal = true };
+            run.Findings.Add(Finding.Warn("rehearsal", target.Path, "not rehearsed, because the passed-through devices are in use: whether it builds the same machine shows in the pause only", "engine transfer compares the machines before the pause"));
+        run.RequireNoBlocker();
         var journal = new UpdateJournal(
             UpdateJournal.CurrentSchema, engine.Name, _old.Generation, Generation, _old.Pid, ProcFs.StartTimeTicks(_old.Pid), target.Path, _wasRunning,
             target.Version.ToString(), report.Started);
-        host.SaveJournal(journal);
-        await faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
+        run.Host.SaveJournal(journal);
+        await run.Faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
         _watch.WatchOld(_old);
-        await engine.PrepareAsync(_old, inspection, host.InPlaceCommand(target), bars => host.SaveJournal(journal with { TakenOut = bars }), cancellationToken);
-        await faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
-        _spares = ProgramSpares.Take(_old.PidFd, [.. host.HeldDescriptors.Select(d => d.Number)]);
+        await engine.PrepareAsync(_old, inspection, run.Host.InPlaceCommand(target), bars => run.Host.SaveJournal(journal with { TakenOut = bars }), cancellationToken);
+        await run.Faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
+        _spares = ProgramSpares.Take(_old.PidFd, [.. run.Host.HeldDescriptors.Select(d => d.Number)]);
 
         // Waits in the backlog of a socket that stays; the next program takes it from there as soon as it can.
         ListeningSockets.ClearBacklog(_old);
         _next = UnixSocket.Connect(_old.QmpPath);
-        await faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
+        await run.Faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
     }
 
     private async Task ReplaceAsync(QemuBinary target, CancellationToken cancellationToken)
     {
-        clock.Enter(UpdatePhase.Pause);
+        run.Clock.Enter(UpdatePhase.Pause);
         var cpus = await ThreadAttributes.OfVcpusAsync(_old, cancellationToken);
-        await faults.HitAsync(FaultPoint.PauseBegin, cancellationToken);
-        host.Mark(SwitchStep.Pausing);
+        await run.Faults.HitAsync(FaultPoint.PauseBegin, cancellationToken);
+        run.Host.Mark(SwitchStep.Pausing);
         await engine.BeginAsync(_old, StateFile, cancellationToken);
         _spares!.TakeState();
-        await faults.HitAsync(FaultPoint.TransferBegin, cancellationToken);
+        await run.Faults.HitAsync(FaultPoint.TransferBegin, cancellationToken);
 
-        clock.Enter(UpdatePhase.Transfer);
+        run.Clock.Enter(UpdatePhase.Transfer);
         if (await _watch.OldFinished.WaitAsync(cancellationToken) is var saved && saved != "completed")
             throw new UpdateException("transfer-failed", $"the state could not be saved ({saved}): {_old.LogTail()}", "see the VMM's log");
         await ConnectAsync(target, cancellationToken);
-        await ThreadAttributes.ApplyAsync(cpus, _fresh!, findings, cancellationToken);
-        await host.PrepareConsolesAsync(_fresh!, cancellationToken);
+        await ThreadAttributes.ApplyAsync(cpus, _fresh!, run.Findings, cancellationToken);
+        await run.Host.PrepareConsolesAsync(_fresh!, cancellationToken);
         await LoadAsync(_fresh!, cancellationToken);
 
-        clock.Enter(UpdatePhase.Verify);
-        await faults.HitAsync(FaultPoint.TransferEnd, cancellationToken);
-        clock.Enter(UpdatePhase.Commit);
-        await faults.HitAsync(FaultPoint.CommitBegin, cancellationToken);
+        run.Clock.Enter(UpdatePhase.Verify);
+        await run.Faults.HitAsync(FaultPoint.TransferEnd, cancellationToken);
+        run.Clock.Enter(UpdatePhase.Commit);
+        await run.Faults.HitAsync(FaultPoint.CommitBegin, cancellationToken);
     }
 
     /// <summary>Waits for the next program to answer; or for the old one to say that there is none.</summary>
@@ -177,7 +173,7 @@ internal sealed partial class InPlaceUpdate(
             throw _old.Exited.IsCompleted ? new VmmExitedException(_old, await _old.Exited, _old.LogTail()) : e;
         }
 
-        _fresh = _old.ReplacedBy(Generation, target.Path, host.Directory, _nextQmp);
+        _fresh = _old.ReplacedBy(Generation, target.Path, run.Host.Directory, _nextQmp);
         _watch.WatchNew(_fresh);
     }
 
@@ -204,17 +200,17 @@ internal sealed partial class InPlaceUpdate(
             return;
         }
 
-        host.Mark(SwitchStep.Committing);
+        run.Host.Mark(SwitchStep.Committing);
         _continued = true;
         await vmm.ExecuteAsync("cont", cancellationToken);
-        await faults.HitAsync(FaultPoint.CommitContinued, cancellationToken);
+        await run.Faults.HitAsync(FaultPoint.CommitContinued, cancellationToken);
         await _watch.NewResumed.WaitAsync(cancellationToken);
     }
 
     /// <summary>Where the old program is gone already, and the next one lives, that one goes on.</summary>
     private async Task<bool> TryGoForwardAsync(QemuBinary target, ReportError cause)
     {
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
+        using var deadline = run.ReturnDeadline();
         try
         {
             if (_fresh is null && (_old.Exited.IsCompleted || await InPlaceReturn.CallOffAsync(_old, _wasRunning, deadline.Token)))
@@ -225,7 +221,7 @@ internal sealed partial class InPlaceUpdate(
             var state = await _fresh.QueryRunStateAsync(deadline.Token);
             if (state == "inmigrate")
             {
-                await host.PrepareConsolesAsync(_fresh, deadline.Token);
+                await run.Host.PrepareConsolesAsync(_fresh, deadline.Token);
                 await LoadAsync(_fresh, deadline.Token);
                 state = "paused";
             }
@@ -234,7 +230,7 @@ internal sealed partial class InPlaceUpdate(
                 await CommitAsync(_fresh, deadline.Token);
             else if (state != "running")
                 return false;
-            findings.Add(Finding.Warn(
+            run.Findings.Add(Finding.Warn(
                 "point-of-no-return", _old.Binary, $"{cause.Message}; the old program was gone already (pid {_old.Pid} had executed the new one), so the new one, which had the whole guest, goes on with it", ""));
             return true;
         }
@@ -248,24 +244,24 @@ internal sealed partial class InPlaceUpdate(
     /// <summary>Back to the old program, where it still is; or else to the old binary, started anew.</summary>
     private async Task<UpdateReport> ReturnAsync(UpdateReport report)
     {
-        clock.Enter(UpdatePhase.Rollback);
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
+        run.Clock.Enter(UpdatePhase.Rollback);
+        using var deadline = run.ReturnDeadline();
         try
         {
-            await faults.NoteAsync(FaultPoint.RollbackBegin, findings, host.Directory.Name);
+            await run.Faults.NoteAsync(FaultPoint.RollbackBegin, run.Findings, run.Host.Directory.Name);
             var isBack = _fresh is null && !_old.Exited.IsCompleted && await InPlaceReturn.CallOffAsync(_old, _wasRunning, deadline.Token);
             if (isBack)
             {
-                if (clock.Phases.Any(p => p.Name == UpdatePhase.Pause))
-                    host.Mark(SwitchStep.None);
-                await Settling.BackAsync(engine, _old, findings, deadline.Token);
+                if (run.Clock.Phases.Any(p => p.Name == UpdatePhase.Pause))
+                    run.Host.Mark(SwitchStep.None);
+                await Settling.BackAsync(engine, _old, run.Findings, deadline.Token);
                 await engine.RestoreAsync(_old, deadline.Token);
                 ListeningSockets.ClearBacklog(_old);
                 File.Delete(StateFile);
             }
             else if (_old.Exited.IsCompleted && !_watch.OldStopped.IsCompleted && _fresh is null)
             {
-                host.SaveJournal(null);
+                run.Host.SaveJournal(null);
                 return report with { Outcome = UpdateOutcome.Failed, Error = new ReportError("guest-ended", $"the guest ended on the old VMM during the update: {await _old.Exited}", "start the VM again") };
             }
             else
@@ -273,9 +269,9 @@ internal sealed partial class InPlaceUpdate(
                 report = await ReviveAsync(report, deadline.Token);
             }
 
-            await faults.NoteAsync(FaultPoint.RollbackEnd, findings, host.Directory.Name);
-            host.SaveRecord();
-            host.SaveJournal(null);
+            await run.Faults.NoteAsync(FaultPoint.RollbackEnd, run.Findings, run.Host.Directory.Name);
+            run.Host.SaveRecord();
+            run.Host.SaveJournal(null);
             return _watch.OldStopped.IsCompletedSuccessfully
                 ? report with { Outcome = UpdateOutcome.RolledBack, PauseMs = isBack ? _watch.ReturnMs : _watch.PauseMs }
                 : report;
@@ -289,12 +285,12 @@ internal sealed partial class InPlaceUpdate(
                 Error = new ReportError(
                     _old.Exited.IsCompleted ? "guest-lost" : "guest-state-unknown",
                     $"{report.Error?.Message}; and the way back failed: {e.Message}",
-                    _old.Exited.IsCompleted ? "start the VM again" : $"look at the VMM with `cprsharp status {host.Directory.Name}`; it is pid {_old.Pid}"),
+                    _old.Exited.IsCompleted ? "start the VM again" : $"look at the VMM with `cprsharp status {run.Host.Directory.Name}`; it is pid {_old.Pid}"),
             };
         }
         finally
         {
-            host.ReleaseClients();
+            run.Host.ReleaseClients();
         }
     }
 
@@ -308,16 +304,16 @@ internal sealed partial class InPlaceUpdate(
 
         var dead = _fresh ?? _old;
         await dead.KillAsync();
-        var binary = await host.FactsAsync(_old.Binary, cancellationToken);
-        var revived = host.StartVmm(Generation, binary, new EngineStart(["-incoming", "defer"], spares.Descriptors) { Environment = spares.Environment });
+        var binary = await run.Host.FactsAsync(_old.Binary, cancellationToken);
+        var revived = run.Host.StartVmm(Generation, binary, new EngineStart(["-incoming", "defer"], spares.Descriptors) { Environment = spares.Environment });
         try
         {
-            host.SaveJournal(new UpdateJournal(
+            run.Host.SaveJournal(new UpdateJournal(
                 UpdateJournal.CurrentSchema, engine.Name, _old.Generation, Generation, revived.Pid, ProcFs.StartTimeTicks(revived.Pid), binary.Path, _wasRunning,
                 binary.Version.ToString(), report.Started));
             await revived.ConnectAsync(cancellationToken);
             _watch.WatchNew(revived);
-            await host.PrepareConsolesAsync(revived, cancellationToken);
+            await run.Host.PrepareConsolesAsync(revived, cancellationToken);
             await LoadAsync(revived, cancellationToken);
             await CommitAsync(revived, cancellationToken);
         }
@@ -328,16 +324,16 @@ internal sealed partial class InPlaceUpdate(
             throw;
         }
 
-        host.Switch(revived, isReturn: true);
-        findings.Add(Finding.Warn(
+        run.Host.Switch(revived, isReturn: true);
+        run.Findings.Add(Finding.Warn(
             "pid-changed", _old.Binary, $"the old program was gone already, so its binary was started anew on the guest's memory and saved state: pid {_old.Pid} became {revived.Pid}", "tell whoever watches the PID"));
-        host.Directory.RemoveSockets(_old.Generation);
+        run.Host.Directory.RemoveSockets(_old.Generation);
         File.Delete(StateFile);
         await dead.DisposeAsync();
-        await Settling.BackAsync(engine, revived, findings, cancellationToken);
+        await Settling.BackAsync(engine, revived, run.Findings, cancellationToken);
         await engine.RestoreAsync(revived, cancellationToken);
-        findings.AddRange(await host.RepeatSettingsAsync(revived, cancellationToken));
-        findings.AddRange(await host.AfterCommitAsync(revived, cancellationToken));
+        run.Findings.AddRange(await run.Host.RepeatSettingsAsync(revived, cancellationToken));
+        run.Findings.AddRange(await run.Host.AfterCommitAsync(revived, cancellationToken));
         return report with { Outcome = UpdateOutcome.RolledBack, From = report.From with { Pid = revived.Pid } };
     }
 

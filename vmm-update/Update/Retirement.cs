@@ -1,5 +1,4 @@
 using CprSharp.VmmUpdate.Engines;
-using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Reporting;
 using Microsoft.Extensions.Logging;
@@ -7,8 +6,10 @@ using Microsoft.Extensions.Logging;
 namespace CprSharp.VmmUpdate.Update;
 
 /// <summary>What follows a commit. The guest runs on the new VMM, and nothing here may undo that: what goes wrong becomes a finding.</summary>
-internal sealed partial class Retirement(IVmHost host, UpdateOptions options, PhaseClock clock, List<Finding> findings, FaultPlan faults, ILogger logger)
+internal sealed partial class Retirement(UpdateRun run)
 {
+    private readonly ILogger _logger = run.Logger;
+
     /// <summary>Takes all steps, also after one that failed.</summary>
     /// <param name="fresh">The VMM that runs the guest.</param>
     /// <param name="engine">Puts its migration settings back.</param>
@@ -16,18 +17,18 @@ internal sealed partial class Retirement(IVmHost host, UpdateOptions options, Ph
     /// <param name="endOld">Ends what is left of the old VMM.</param>
     public async Task RunAsync(Vmm fresh, IEngine engine, Func<CancellationToken, Task> settle, Func<Task> endOld)
     {
-        clock.Enter(UpdatePhase.Retire);
+        run.Clock.Enter(UpdatePhase.Retire);
         await NoteAsync("settle", settle);
-        await NoteAsync("commit-end", token => faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
-        await NoteAsync("retire", token => faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
+        await NoteAsync("commit-end", token => run.Faults.HitAsync(FaultPoint.CommitEnd, token).AsTask());
+        await NoteAsync("retire", token => run.Faults.HitAsync(FaultPoint.RetireBegin, token).AsTask());
         await NoteAsync("retire", _ => endOld());
         await NoteAsync("migration-settings", token => engine.RestoreAsync(fresh, token));
-        await NoteAsync("after-commit", async token => findings.AddRange(await host.AfterCommitAsync(fresh, token)));
-        await NoteAsync("retire", token => faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
+        await NoteAsync("after-commit", async token => run.Findings.AddRange(await run.Host.AfterCommitAsync(fresh, token)));
+        await NoteAsync("retire", token => run.Faults.HitAsync(FaultPoint.RetireEnd, token).AsTask());
         await NoteAsync("record", _ =>
         {
-            host.SaveRecord();
-            host.SaveJournal(null);
+            run.Host.SaveRecord();
+            run.Host.SaveJournal(null);
             return Task.CompletedTask;
         });
     }
@@ -35,7 +36,7 @@ internal sealed partial class Retirement(IVmHost host, UpdateOptions options, Ph
     private async Task NoteAsync(string id, Func<CancellationToken, Task> step)
     {
         // A deadline each: one step that hangs must not take the next ones with it.
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(options.RollbackDeadlineSeconds));
+        using var deadline = run.ReturnDeadline();
         try
         {
             await step(deadline.Token);
@@ -43,7 +44,7 @@ internal sealed partial class Retirement(IVmHost host, UpdateOptions options, Ph
         catch (Exception e)
         {
             LogTrouble(id, e);
-            findings.Add(Finding.Warn(id, host.Directory.Name, $"the guest runs on the new VMM, but: {e.Message}", "see the supervisor's log"));
+            run.Findings.Add(Finding.Warn(id, run.Host.Directory.Name, $"the guest runs on the new VMM, but: {e.Message}", "see the supervisor's log"));
         }
     }
 
