@@ -42,6 +42,39 @@ public sealed class HotPlugTests(HotPlugTests.Machine machine) : IClassFixture<H
         }
     }
 
+    /// <summary>QEMU counts on the descriptors of option ROMs that it has closed: see <c>DeviceMemory</c>.</summary>
+    [Fact]
+    public async Task NicsThatAreUnpluggedTakeNeitherTheGuestNorADiskWithThem()
+    {
+        await using var host = new TestHost();
+        string[] nics = ["a", "b", "c"];
+        var vm = await TestVm.StartAsync(host, "roms", [Components.Qemu111, .. TestVm.Bare, .. nics.SelectMany(static (n, i) => new[]
+        {
+            "-netdev", $"user,id=net-{n}", "-device", $"pcie-root-port,id=port-{n},chassis={i + 1},slot={i + 1}", "-device", $"virtio-net-pci,id=nic-{n},netdev=net-{n},bus=port-{n}",
+        })], SharedVm.Environment(guardian: true));
+        foreach (var n in nics)
+        {
+            await UnplugAsync(vm, $"nic-{n}");
+            await vm.QmpAsync("netdev_del", Object($$"""{"id":"net-{{n}}"}"""));
+        }
+
+        var image = host.File("disk.img");
+        await using (var file = File.Create(image))
+            file.SetLength(8 << 20);
+        await vm.QmpAsync("blockdev-add", Object($$"""{"driver":"raw","node-name":"disk","file":{"driver":"file","filename":"{{image}}"} }"""));
+        await vm.UpdateAsync(Components.Qemu111, "transfer");
+        await vm.ExpectOneRunningVmmAsync();
+        foreach (var n in nics)
+        {
+            await vm.QmpAsync("netdev_add", Object($$"""{"type":"user","id":"net-{{n}}"}"""));
+            await vm.QmpAsync("device_add", Object($$"""{"driver":"virtio-net-pci","id":"nic-{{n}}","netdev":"net-{{n}}","bus":"port-{{n}}"}"""));
+        }
+
+        Assert.False((await File.ReadAllBytesAsync(image)).AsSpan().ContainsAnyExcept((byte)0), "an option ROM was written into the disk image");
+        await vm.UpdateAsync(Components.Qemu111, "transfer");
+        await vm.ExpectOneRunningVmmAsync();
+    }
+
     [Fact]
     public async Task AVcpuGoesAlong()
     {

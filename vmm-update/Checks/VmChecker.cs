@@ -31,6 +31,7 @@ internal sealed class VmChecker(IVmHost host)
         inspection = inspection with
         {
             InPlace = InPlaceFacts.Read(host.Current.Pid, [.. host.HeldDescriptors.Select(d => d.Number), VmmLauncher.MonitorDescriptor]) with { IsAdopted = host.IsAdopted },
+            LostDeviceMemory = host.DeviceMemory.Lost(),
         };
         var findings = new List<Finding>();
         findings.AddRange(VmRules.Check(inspection, target));

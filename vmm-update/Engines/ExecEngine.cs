@@ -39,6 +39,7 @@ internal sealed class ExecEngine : IInPlaceEngine, IDisposable
             reasons.Add($"the cpr state of QEMU {vm.Facts.Version} cannot be read by the older {target.Version}");
         if (!vm.AuxRamShared)
             reasons.Add("the machine was started without aux-ram-share=on, so video memory and option ROMs are private to the program");
+        reasons.AddRange(vm.LostDeviceMemory);
         reasons.AddRange(vm.MemoryBackends.Where(b => !b.Shared).Select(b => $"memory backend '{b.Id}' is not shared (share=on), so its pages end with the program"));
         if (vm.InPlace.HasGuestMemfd)
             reasons.Add("guest memory is in guest_memfd, which ends with the program's KVM");

@@ -36,6 +36,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
             reasons.Add($"the cpr state of QEMU {vm.Facts.Version} cannot be read by the older {target.Version}");
         if (!vm.AuxRamShared)
             reasons.Add("the machine was started without aux-ram-share=on, so video memory and option ROMs are private to the old process");
+        reasons.AddRange(vm.LostDeviceMemory);
         reasons.AddRange(vm.MemoryBackends
             .Where(b => !b.Shared)
             .Select(b => $"memory backend '{b.Id}' is not shared (share=on)"));

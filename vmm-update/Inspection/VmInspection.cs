@@ -58,6 +58,9 @@ internal sealed record VmInspection
 
     public required bool AuxRamShared { get; init; }
 
+    /// <summary>What QEMU would pass on as memory of devices that are gone, though it is something else by now.</summary>
+    public IReadOnlyList<string> LostDeviceMemory { get; init; } = [];
+
     /// <summary><c>kvm</c> or <c>tcg</c> or another accelerator.</summary>
     public required string Accelerator { get; init; }
 

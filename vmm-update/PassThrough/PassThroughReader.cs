@@ -10,6 +10,7 @@ internal static class PassThroughReader
 {
     private const string TypePrefix = "vfio-";
     private const string PciDevices = "/sys/bus/pci/devices";
+    private const string MediatedDevices = "/sys/bus/mdev/devices";
 
     public static async Task<ImmutableArray<PassedThroughDevice>> ReadAsync(Vmm vmm, IEnumerable<QomDevice> devices, CancellationToken cancellationToken)
     {
@@ -17,8 +18,8 @@ internal static class PassThroughReader
         foreach (var device in devices.Where(d => d.Type.StartsWith(TypePrefix, StringComparison.Ordinal)))
         {
             var iommufd = await QomReader.TryReadAsync(vmm, device.Path, "iommufd", cancellationToken);
-            var named = (await QomReader.TryReadAsync(vmm, device.Path, "host", cancellationToken))?.GetString() ?? "";
-            var host = Directory.Exists($"{PciDevices}/{named}") ? named : ""; // a device that was given by descriptor alone has a number made of ones
+            string[] names = [await ReadAsync("host"), Path.GetFileName(await ReadAsync("sysfsdev"))];
+            var host = names.FirstOrDefault(static name => IsIn(PciDevices, name)) ?? ""; // a device that was given by descriptor alone has a number made of ones
             found.Add(new PassedThroughDevice(
                 device.Id ?? device.Path,
                 device.Type,
@@ -27,8 +28,11 @@ internal static class PassThroughReader
                 iommufd is { ValueKind: JsonValueKind.String } link && link.GetString()!.Length > 0,
                 [])
             {
+                IsMediated = names.Any(static name => IsIn(MediatedDevices, name)),
                 HasFunctionLevelReset = await HasFunctionLevelResetAsync(host, cancellationToken),
             });
+
+            async Task<string> ReadAsync(string property) => (await QomReader.TryReadAsync(vmm, device.Path, property, cancellationToken))?.GetString() ?? "";
         }
 
         return found.Count == 0 ? [] : await PlaceAsync(vmm, found.ToImmutable(), cancellationToken);
@@ -43,6 +47,8 @@ internal static class PassThroughReader
             Collect(bus.GetProperty("devices"), bars);
         return [.. devices.Select(d => d with { Bars = bars.GetValueOrDefault(d.Name, []) })];
     }
+
+    private static bool IsIn(string bus, string name) => name.Length > 0 && Directory.Exists($"{bus}/{name}");
 
     /// <summary><c>reset_method</c> of Documentation/ABI/testing/sysfs-bus-pci: such as "af_flr pm bus".</summary>
     private static async Task<bool> HasFunctionLevelResetAsync(string host, CancellationToken cancellationToken)

@@ -34,6 +34,8 @@ internal static class PassThroughRules
         {
             if (device.Type != "vfio-pci")
                 yield return Finding.Fail("vfio", device.Name, $"{device.Type}: only PCI devices can be handed over", "unplug the device for the update (device_del)");
+            else if (device.IsMediated)
+                yield return Finding.Fail("vfio", device.Name, "mediated device (mdev): its driver has the guest's pages pinned for the old VMM, and QEMU does not hand such devices over", "unplug the device for the update (device_del)");
             else if (!device.ByIommufd)
                 yield return Finding.Fail("vfio", device.Name, "attached through a legacy VFIO container, whose mappings cannot be handed over", "start the VM with -object iommufd,id=iommufd0 and iommufd=iommufd0 on the device");
             else if (!device.HasId)

@@ -18,6 +18,9 @@ internal sealed record PlacedBar(int Index, ulong Address, ulong Size);
 /// <param name="Bars">Its BARs that the guest has placed.</param>
 internal sealed record PassedThroughDevice(string Name, string Type, bool HasId, string Host, bool ByIommufd, ImmutableArray<PlacedBar> Bars)
 {
+    /// <summary>Whether it is made by a driver of the host (mdev), out of part of a device or of nothing.</summary>
+    public bool IsMediated { get; init; }
+
     /// <summary>Whether it can be reset by itself (FLR). Where it cannot, a QEMU that starts tries to reset all that is on its bus: see <see cref="ResetGuard"/>.</summary>
     public bool HasFunctionLevelReset { get; init; }
 

@@ -112,6 +112,8 @@ internal sealed class QmpFront : IAsyncDisposable
 
         using var pass = command.OutOfBand ? default : await _supervisor.Gate.EnterAsync(CommandKinds.MayChange(command.Name), cancellationToken);
         var vmm = _supervisor.Current;
+        if (command.Name == "device_add" && _supervisor.DeviceMemory.Lost() is [var lost, ..])
+            throw new QmpException(command.Name, QmpErrorClass.GenericError, $"{lost}: a device that is plugged could write into it; an update with engine shared-ram, to the same binary, makes it safe again");
         var reply = await vmm.Qmp.ExecuteRawAsync(
             command.RawUtf8,
             new QmpCommandOptions { OutOfBand = command.OutOfBand, Descriptors = [.. command.Descriptors] },
@@ -119,6 +121,8 @@ internal sealed class QmpFront : IAsyncDisposable
         if (reply.IsError)
             return reply;
 
+        if (command.Name == "device_add")
+            _supervisor.DeviceMemory.Note();
         await _edits.NoteAsync(command.Name, command.Arguments(), vmm, cancellationToken);
         return command.Name switch
         {
@@ -183,6 +187,8 @@ internal sealed class QmpFront : IAsyncDisposable
                 {
                     if (vmm == _supervisor.Current && !IsOurDoing(e.Name))
                     {
+                        if (e.Name == "DEVICE_DELETED")
+                            await _supervisor.DeviceMemory.FollowUnplugAsync();
                         await _server.BroadcastAsync(e);
                         _edits.NoteEvent(e);
                     }

@@ -42,6 +42,9 @@ internal static partial class SupervisorLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "supervisor not replaced by {Program}: {Why}")]
     public static partial void NotReplaced(ILogger logger, string program, string why);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "memory of devices: {What}")]
+    public static partial void DeviceMemory(ILogger logger, string what);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "recovery: {What}")]
     public static partial void Recovered(ILogger logger, string what);
 }

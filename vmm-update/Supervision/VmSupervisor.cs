@@ -20,6 +20,7 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// <summary>Supervises one VM: holds its descriptors, its VMM, and the record of both.</summary>
 internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 {
+    private readonly ILogger _logger;
     private readonly HeldDescriptors _held;
     private readonly ClientGate _gate;
     private readonly ConcurrentDictionary<string, QemuBinary> _facts = new(StringComparer.Ordinal);
@@ -32,8 +33,11 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private bool _ended;
     private VmRecord _record;
 
-    private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, ConsoleHub consoles, Vmm current)
+    private VmSupervisor(VmDirectory directory, VmRecord record, HeldDescriptors held, ConsoleHub consoles, Vmm current, ILogger logger)
     {
+        _logger = logger;
+        DeviceMemory = new DeviceMemory(current, logger);
+        DeviceMemory.Note();
         Consoles = consoles;
         Directory = directory;
         _record = record;
@@ -50,6 +54,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public bool IsAdopted => Record.Adopted;
 
     public Vmm Current { get; private set; }
+
+    public DeviceMemory DeviceMemory { get; private set; }
 
     public VmRecord Record
     {
@@ -122,7 +128,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
                 EndsWithSupervisor = life.EndsWithSupervisor,
                 WorkingDirectory = Environment.CurrentDirectory,
             };
-            var supervisor = new VmSupervisor(directory, record, held, consoles, vmm) { StartedHere = true };
+            var supervisor = new VmSupervisor(directory, record, held, consoles, vmm, logger) { StartedHere = true };
             supervisor._facts[$"{Identity(facts.Path)}|"] = facts;
             supervisor.SaveRecord();
             return supervisor;
@@ -146,7 +152,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm vmm, ILogger logger)
     {
         var consoles = ConsoleHub.Open(record.Spec);
-        var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, consoles, vmm);
+        var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, consoles, vmm, logger);
         supervisor.SaveRecord();
         _ = consoles.ServeAsync(vmm, logger);
         return supervisor;
@@ -157,7 +163,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     {
         var vmm = Vmm.Restore(state.Vmm, directory);
         var consoles = ConsoleHub.Restore(state.Record.Spec, state.Consoles, vmm.Ended);
-        var supervisor = new VmSupervisor(directory, state.Record, Supervision.HeldDescriptors.Restore(state.Record.Spec, state.Held), consoles, vmm);
+        var supervisor = new VmSupervisor(directory, state.Record, Supervision.HeldDescriptors.Restore(state.Record.Spec, state.Held), consoles, vmm, logger);
         _ = consoles.ServeAsync(vmm, logger);
         return supervisor;
     }
@@ -294,6 +300,9 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public async Task<IReadOnlyList<Finding>> AfterCommitAsync(Vmm fresh, CancellationToken cancellationToken)
     {
+        await DeviceMemory.DisposeAsync();
+        DeviceMemory = new DeviceMemory(fresh, _logger);
+        DeviceMemory.Note();
         var findings = new List<Finding>();
         foreach (var action in Record.Spec.AfterCommit)
         {
@@ -386,6 +395,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        await DeviceMemory.DisposeAsync();
         await Consoles.DisposeAsync();
         await Current.DisposeAsync();
         _standIns?.Dispose();

@@ -15,6 +15,9 @@ internal interface IVmHost
     /// <summary>The VMM that runs the guest.</summary>
     Vmm Current { get; }
 
+    /// <summary>What it counts on of devices that were unplugged.</summary>
+    DeviceMemory DeviceMemory { get; }
+
     /// <summary>Whether the VM was started by somebody else.</summary>
     bool IsAdopted { get; }
 

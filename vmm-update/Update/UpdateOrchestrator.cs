@@ -36,6 +36,7 @@ internal sealed class UpdateOrchestrator(IVmHost host, UpdateOptions options, IL
             hold = await host.HoldChangesAsync(deadline.Token);
             try
             {
+                await host.DeviceMemory.RestoreAsync(deadline.Token);
                 target = await host.FactsAsync(request.To, deadline.Token);
                 report = report with { To = report.To with { Version = target.Version.ToString() } };
                 inspection = await VmInspector.InspectAsync(old, await host.FactsAsync(old.Binary, deadline.Token), deadline.Token);

@@ -34,6 +34,16 @@ public sealed class PassThroughRulesTests
         Assert.All(refused, f => Assert.NotEmpty(f.Fix));
     }
 
+    [Fact]
+    public void A_mediated_device_is_called_so()
+    {
+        var vm = TopologyComparerTests.Vm() with { Accelerator = "kvm", PassedThrough = [Disk with { Host = "", IsMediated = true }] };
+        vm = vm with { Facts = vm.Facts with { Version = new QemuVersion(11, 1, 0) } };
+        var refused = Assert.Single(PassThroughRules.Check(vm, vm.Facts, IommufdSupport.ChangeProcess), f => f.Severity == Severity.Fail);
+        Assert.Contains("mdev", refused.Evidence, StringComparison.Ordinal);
+        Assert.Contains("device_del", refused.Fix, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("kvm", true, UpdatePhase.Transfer, "nvme")]
     [InlineData("kvm", false, UpdatePhase.Commit, "until then the old one can resume")]
