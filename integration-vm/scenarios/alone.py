@@ -21,17 +21,20 @@ def knows(monitor, mode):
     return any(mode in entry["values"] for entry in monitor("query-qmp-schema") if entry["meta-type"] == "enum")
 
 
-def hand_over(monitor, name, directory, binary, vfio="", devices=("nvme",)):
+def hand_over(monitor, name, directory, binary, vfio="", devices=("nvme",), options=(), return_path=False):
     """The new QEMU, its monitor (None if it ended before it had one), and how the migration ended."""
     main, cpr = directory / f"{name}-main", directory / f"{name}-cpr"
     new = vmm.Vmm(name, directory, binary, "-incoming", "defer",
-                  "-incoming", json.dumps({"channel-type": "cpr", "addr": unix(cpr)}), vfio=vfio, devices=devices)
+                  "-incoming", json.dumps({"channel-type": "cpr", "addr": unix(cpr)}), *options, vfio=vfio, devices=devices)
     new.wait_for(cpr)
     monitor("migrate-set-parameters", mode="cpr-transfer")
+    capabilities = [{"capability": "return-path", "state": return_path}]
+    monitor("migrate-set-capabilities", capabilities=capabilities)
     monitor("migrate", channels=[channel("main", unix(main)), channel("cpr", unix(cpr))])
     there = None
     try:
         there = new.qmp()
+        there("migrate-set-capabilities", capabilities=capabilities)
         there("migrate-incoming", channels=[channel("main", unix(main))])
         return new, there, monitor.migrated()
     except (vmm.Failed, OSError):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -197,6 +198,9 @@ class SupervisedVmm(Vmm):
         os.environ["CPRSHARP_STATE_DIR"] = str(self.directory / "state")
         os.environ["CPRSHARP__Update__PrepareDeadlineSeconds"] = "120"   # emulated twice over, QEMU takes long to start
         require(self.PROGRAM.exists(), f"{self.PROGRAM} is not there: `make publish` builds it")
+        self.begin()
+
+    def begin(self):
         self.cprsharp("run", "--name", self.name, "--detach", *self.run_options, "--", *self.command)
 
     def wait_for(self, path):
@@ -208,7 +212,7 @@ class SupervisedVmm(Vmm):
 
     def cprsharp(self, *arguments, expect=0, environment=None):
         """One cprsharp command: what it prints with --json, or its text. With expect=None it may end as it likes."""
-        json_output = arguments[0] != "run"
+        json_output = arguments[0] not in ("run", "adopt")
         done = self.spawn([self.PROGRAM, *arguments, *["--json"] * json_output], stdin=subprocess.DEVNULL, text=True, timeout=240,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
         if expect not in (None, done.returncode):
@@ -286,6 +290,30 @@ class SupervisedVmm(Vmm):
             require(time.monotonic() < deadline, "the supervisor does not end with its guest")
             time.sleep(0.1)
         return last
+
+
+class Concurrent:
+    """Something that takes a while, beside the rest."""
+
+    def __init__(self, what):
+        self.outcome = self.error = None
+        self.thread = threading.Thread(target=self.do, args=(what,), daemon=True)
+        self.thread.start()
+
+    def do(self, what):
+        try:
+            self.outcome = what()
+        except Exception as e:   # told to who waits
+            self.error = e
+
+    def runs(self):
+        return self.thread.is_alive()
+
+    def result(self):
+        self.thread.join()
+        if self.error:
+            raise self.error
+        return self.outcome
 
 
 def told(report):
