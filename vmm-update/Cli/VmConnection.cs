@@ -20,6 +20,9 @@ internal sealed class VmConnection : IAsyncDisposable
     /// <summary>The user that serves the VM.</summary>
     public uint User { get; private set; }
 
+    /// <summary>The process that serves it.</summary>
+    public int Supervisor { get; private set; }
+
     /// <summary>Connects.</summary>
     /// <exception cref="UpdateException">There is no such VM, or no supervisor answers.</exception>
     public static async Task<VmConnection> OpenAsync(VmDirectory directory, CancellationToken cancellationToken)
@@ -35,7 +38,7 @@ internal sealed class VmConnection : IAsyncDisposable
         {
             var socket = Memfd.UnixSocket.Connect(directory.QmpSocket);
             using (var peer = new Memfd.DescriptorSocket(socket, ownsSocket: false))
-                connection.User = peer.Peer.Uid;
+                (connection.Supervisor, connection.User, _) = peer.Peer;
             await connection._client.ConnectAsync(socket, cancellationToken);
             return connection;
         }
