@@ -142,12 +142,11 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         }
     }
 
-    /// <summary>Takes over a VMM that is already running.</summary>
+    /// <summary>Takes over a VMM that is already running; the record is still to be saved.</summary>
     public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm vmm, ILogger logger)
     {
         var consoles = ConsoleHub.Open(record.Spec);
         var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, consoles, vmm);
-        supervisor.SaveRecord();
         _ = consoles.ServeAsync(vmm, logger);
         return supervisor;
     }
