@@ -41,8 +41,8 @@ public sealed class StateDirectoryTests
 
         Assert.Equal(1, (await host.CprSharpAsync("update", vm.Name, "--to", Components.Qemu111)).ExitCode);
         var report = await client.ExecuteAsync("__org.cprsharp_update", new() { ["to"] = Components.Qemu111 }).WaitAsync(Deadlines.Program);
-        Assert.NotEqual("updated", report.GetProperty("outcome").GetString());
-        Assert.Contains(vm.Directory, report.GetRawText(), StringComparison.Ordinal);
+        Assert.Equal("refused", report.GetProperty("outcome").GetString());
+        Assert.Contains("state-directory-missing", Documents.FindingIds(report));
         Assert.Equal("running", (await client.ExecuteAsync("query-status").WaitAsync(Deadlines.Settle)).GetProperty("status").GetString());
 
         run.Signal(15);

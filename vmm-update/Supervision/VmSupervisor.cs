@@ -337,7 +337,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         lock (_saving)
         {
             _ended = true;
-            System.IO.Directory.Delete(Directory.Path, recursive: true);
+            if (Directory.Exists)
+                System.IO.Directory.Delete(Directory.Path, recursive: true);
         }
     }
 
