@@ -109,6 +109,11 @@ public sealed class ServiceTests
         Assert.Equal("6", entry.GetProperty("PRIORITY").GetString());
         Assert.Equal(ServiceHost.Unit, entry.GetProperty("_SYSTEMD_UNIT").GetString());
 
+        // More than a datagram holds.
+        var large = $"/opt/{new string('x', 1 << 20)}";
+        await host.QmpAsync("__org.cprsharp_update", new() { ["to"] = large });
+        Assert.Contains(large, (await EntryAsync("UpdateEnded")).GetProperty("CPRSHARP_ERROR").GetString(), StringComparison.Ordinal);
+
         // Whoever takes over tells the journal as well; nobody tells it twice.
         await host.RunAsync("kill", "-KILL", (await host.MainPidAsync()).ToString(CultureInfo.InvariantCulture));
         await Deadlines.EventuallyAsync(async () => await host.MainPidAsync() == 0 ? "no guardian" : null, Deadlines.Program);
@@ -119,7 +124,7 @@ public sealed class ServiceTests
         async Task<JsonElement> EntryAsync(string name)
         {
             await host.RunAsync("journalctl", "--sync");
-            using var document = JsonDocument.Parse(await host.RunAsync("journalctl", "--no-pager", "-u", ServiceHost.Unit, "-o", "json", $"CPRSHARP_EVENT={name}"));
+            using var document = JsonDocument.Parse(await host.RunAsync("journalctl", "--no-pager", "-u", ServiceHost.Unit, "-o", "json", "--all", "-n", "1", $"CPRSHARP_EVENT={name}"));
             return document.RootElement.Clone();
         }
     }

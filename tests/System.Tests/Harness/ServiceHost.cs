@@ -2,6 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text;
+using System.Text.Json;
+using System.Text.Json.Nodes;
 using CprSharp.Qmp;
 
 namespace CprSharp.SystemTests.Harness;
@@ -72,11 +74,15 @@ internal sealed class ServiceHost : IAsyncDisposable
     /// <summary>The QEMU that has the guest, which must run: its process, in the host's own count.</summary>
     public async Task<int> RunningVmmAsync()
     {
+        Assert.Equal("running", (await QmpAsync("query-status")).GetProperty("status").GetString());
+        return (await QmpAsync("__org.cprsharp_status")).GetProperty("vmm").GetProperty("pid").GetInt32();
+    }
+
+    public async Task<JsonElement> QmpAsync(string command, JsonObject? arguments = null)
+    {
         await using var client = new QmpClient();
         await client.ConnectAsync(Inside("/run/cprsharp/web1/qmp.sock")).WaitAsync(Deadlines.Settle);
-        Assert.Equal("running", (await client.ExecuteAsync("query-status").WaitAsync(Deadlines.Settle)).GetProperty("status").GetString());
-        var status = await client.ExecuteAsync("__org.cprsharp_status").WaitAsync(Deadlines.Settle);
-        return status.GetProperty("vmm").GetProperty("pid").GetInt32();
+        return await client.ExecuteAsync(command, arguments).WaitAsync(Deadlines.Program);
     }
 
     public bool HasProcess(int pid) => Directory.Exists(Inside($"/proc/{pid}"));
