@@ -111,7 +111,10 @@ internal sealed partial class InPlaceUpdate(
             throw new UpdateException(blocker.Id, $"{blocker.Object}: {blocker.Evidence}", blocker.Fix) { IsRefusal = true };
         var journal = new UpdateJournal(
             UpdateJournal.CurrentSchema, engine.Name, _old.Generation, Generation, _old.Pid, ProcFs.StartTimeTicks(_old.Pid), target.Path, _wasRunning,
-            target.Version.ToString(), report.Started) { Began = clock.Began };
+            target.Version.ToString(), report.Started)
+        {
+            Began = clock.Began,
+        };
         host.SaveJournal(journal);
         await faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
         _watch.WatchOld(_old);
@@ -314,7 +317,10 @@ internal sealed partial class InPlaceUpdate(
         {
             host.SaveJournal(new UpdateJournal(
                 UpdateJournal.CurrentSchema, engine.Name, _old.Generation, Generation, revived.Pid, ProcFs.StartTimeTicks(revived.Pid), binary.Path, _wasRunning,
-                binary.Version.ToString(), report.Started) { Began = clock.Began });
+                binary.Version.ToString(), report.Started)
+            {
+                Began = clock.Began,
+            });
             await revived.ConnectAsync(cancellationToken);
             _watch.WatchNew(revived);
             await host.PrepareConsolesAsync(revived, cancellationToken);

@@ -209,7 +209,10 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
                 _wasRunning,
                 switchover.NewFacts.Version.ToString(),
                 _started,
-                engine.CompletionIsFinal(inspection)) { Began = _clock.Began });
+                engine.CompletionIsFinal(inspection))
+            {
+                Began = _clock.Began,
+            });
             await _faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
             await engine.PrepareAsync(switchover, cancellationToken);
         }
