@@ -44,21 +44,18 @@ internal sealed class AdoptCommand(CliContext cli)
     {
         while (RecordedVm.Runs(directory))
         {
-            if (SupervisorLock.IsTaken(directory))
+            try
             {
+                if (!SupervisorLock.IsTaken(directory))
+                    return await SuperviseAsync(directory, null, services, ready, cancellationToken);
                 var pid = await AwaitSupervisorAsync(directory, cancellationToken);
                 using var systemd = SystemdNotification.FromEnvironment();
                 systemd?.HandOver(pid, VmFiles.ReadRecord(directory)?.StatusLine ?? "");
                 return ExitCodes.Done;
             }
-
-            try
+            catch (UpdateException e) when (e.Code is SupervisorLock.Taken or VmConnection.NoSupervisor)
             {
-                return await SuperviseAsync(directory, null, services, ready, cancellationToken);
-            }
-            catch (UpdateException e) when (e.Code == SupervisorLock.Taken)
-            {
-                // The guardian was faster.
+                // The guardian was faster, or its end was.
             }
         }
 

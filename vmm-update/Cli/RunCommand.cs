@@ -15,6 +15,8 @@ internal sealed class RunCommand(CliContext cli)
     public async Task<int> RunAsync(string name, string[] qemu, bool detach, bool print, bool holdDevices, bool adopt, int? readyFd, CancellationToken cancellationToken)
     {
         VmDirectory.ValidateName(name);
+        if (adopt && (detach || print))
+            throw new ArgumentException("--adopt is for a supervisor that stays: neither --detach nor --print-command goes with it", nameof(adopt));
         var directory = new VmDirectory(cli.StateDirectory, name);
         using var ready = ReadySignal.From(readyFd);
         try

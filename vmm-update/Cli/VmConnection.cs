@@ -11,6 +11,9 @@ namespace CprSharp.VmmUpdate.Cli;
 /// <summary>A command line's connection to a VM's supervisor: the VM's own QMP socket, as for any other client.</summary>
 internal sealed class VmConnection : IAsyncDisposable
 {
+    /// <summary>The code of the failure when nobody answers.</summary>
+    public const string NoSupervisor = "no-supervisor";
+
     private readonly QmpClient _client = new();
 
     private VmConnection(VmDirectory directory) => Directory = directory;
@@ -46,7 +49,7 @@ internal sealed class VmConnection : IAsyncDisposable
         {
             await connection.DisposeAsync();
             throw new UpdateException(
-                "no-supervisor", $"no supervisor answers for VM '{directory.Name}' on {directory.QmpSocket}: {e.Message}",
+                NoSupervisor, $"no supervisor answers for VM '{directory.Name}' on {directory.QmpSocket}: {e.Message}",
                 $"`cprsharp adopt {directory.Name}` takes the running VM over again", e);
         }
     }
