@@ -30,6 +30,14 @@ internal static unsafe partial class ScmRights
     {
         if (data.IsEmpty)
             throw new ArgumentException("Descriptors travel with data: at least one byte is needed.", nameof(data));
+        return SendAny(socket, data, fds);
+    }
+
+    /// <summary>Sends a descriptor without data, which datagram sockets can: -1 when the reader has no room.</summary>
+    internal static int SendAlone(SafeHandle socket, SafeHandle descriptor) => SendAny(socket, [], [descriptor]);
+
+    private static int SendAny(SafeHandle socket, ReadOnlySpan<byte> data, ReadOnlySpan<SafeHandle> fds)
+    {
         if (fds.Length > MaxDescriptors)
             throw new ArgumentException($"{fds.Length} descriptors in one message; the kernel takes up to {MaxDescriptors}.", nameof(fds));
 

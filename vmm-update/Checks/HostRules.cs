@@ -24,8 +24,12 @@ internal static class HostRules
                 "free memory on the host")
             : Finding.Pass("host-memory", "host", $"{available >> 20} MiB available; guest RAM is not needed twice");
 
-        var drive = new DriveInfo(host.Directory.Path);
-        yield return drive.AvailableFreeSpace < StateNeeded
+        var drive = host.Directory.Exists ? new DriveInfo(host.Directory.Path) : null;
+        yield return drive is null
+            ? Finding.Fail(
+                "state-directory-missing", host.Directory.Path, "is not there any more, though its VM runs",
+                "the guest runs on, but cannot be updated: restart it when that suits, and find out what deletes such directories")
+            : drive.AvailableFreeSpace < StateNeeded
             ? Finding.Fail(
                 "state-directory-full", host.Directory.Path, $"{drive.AvailableFreeSpace >> 10} KiB free", "free space there: the update's journal must be written")
             : Finding.Pass("state-directory", host.Directory.Path, $"{drive.AvailableFreeSpace >> 20} MiB free");

@@ -20,22 +20,16 @@ internal sealed class AdoptCommand(CliContext cli)
             if (!foreground && readyFd is null)
             {
                 if (qmp is null && SupervisorLock.IsTaken(directory))
-                    return await AlreadySupervisedAsync(directory, cancellationToken);
+                {
+                    await AwaitSupervisorAsync(directory, cancellationToken);
+                    return ExitCodes.Done;
+                }
+
                 string[] socket = qmp is null ? [] : ["--qmp", Path.GetFullPath(qmp)];
                 return await BackgroundSupervisor.StartAsync(directory, ["adopt", name, .. socket, "--state-dir", cli.StateDirectory], cli, [], cancellationToken);
             }
 
-            var settings = SupervisorSettings.From(services);
-            directory.Create(settings.Security.GroupId());
-            using var held = await SupervisorLock.TakeAsync(directory, cancellationToken);
-            var loggers = services.GetRequiredService<ILoggerFactory>();
-            var logger = loggers.CreateLogger("cprsharp");
-            var supervisor = qmp is null
-                ? await Recovery.TakeOverAsync(directory, logger, cancellationToken)
-                : await Adoption.AdoptAsync(directory, qmp, settings.Security.GroupId(), logger, cancellationToken);
-            SupervisorLog.TakenOver(logger, name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
-            return await new SupervisorRun(directory, settings, loggers)
-                .ServeAsync(supervisor, held, () => ready?.Ready());
+            return await SuperviseAsync(directory, qmp, services, () => ready?.Ready(), cancellationToken);
         }
         catch (Exception e)
         {
@@ -44,8 +38,48 @@ internal sealed class AdoptCommand(CliContext cli)
         }
     }
 
+    /// <summary>For a service that starts: goes on with a guest that runs already, or leaves it to its supervisor and tells systemd of that.</summary>
+    /// <returns>An exit code; null when no guest runs.</returns>
+    public async Task<int?> ContinueAsync(VmDirectory directory, ServiceProvider services, Action ready, CancellationToken cancellationToken)
+    {
+        while (RecordedVm.Runs(directory))
+        {
+            try
+            {
+                if (!SupervisorLock.IsTaken(directory))
+                    return await SuperviseAsync(directory, null, services, ready, cancellationToken);
+                var pid = await AwaitSupervisorAsync(directory, cancellationToken);
+                using var systemd = SystemdNotification.FromEnvironment();
+                systemd?.HandOver(pid, VmFiles.ReadRecord(directory)?.StatusLine ?? "");
+                return ExitCodes.Done;
+            }
+            catch (UpdateException e) when (e.Code is SupervisorLock.Taken or VmConnection.NoSupervisor)
+            {
+                // The guardian was faster, or its end was.
+            }
+        }
+
+        return null;
+    }
+
+    private static async Task<int> SuperviseAsync(VmDirectory directory, string? qmp, ServiceProvider services, Action ready, CancellationToken cancellationToken)
+    {
+        var settings = SupervisorSettings.From(services);
+        directory.Create(settings.Security.GroupId());
+        using var held = await SupervisorLock.TakeAsync(directory, cancellationToken);
+        var loggers = services.GetRequiredService<ILoggerFactory>();
+        var logger = loggers.CreateLogger("cprsharp");
+        using var scope = SupervisorLog.OfVm(logger, directory.Name);
+        var supervisor = qmp is null
+            ? await Recovery.TakeOverAsync(directory, logger, cancellationToken)
+            : await Adoption.AdoptAsync(directory, qmp, settings.Security.GroupId(), logger, cancellationToken);
+        SupervisorLog.TakenOver(logger, directory.Name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
+        return await new SupervisorRun(directory, settings, loggers).ServeAsync(supervisor, held, ready);
+    }
+
     /// <summary>What was asked for is so, or is about to be: a guardian may just be taking the VM over.</summary>
-    private async Task<int> AlreadySupervisedAsync(VmDirectory directory, CancellationToken cancellationToken)
+    /// <returns>The supervisor's process.</returns>
+    private async Task<int> AwaitSupervisorAsync(VmDirectory directory, CancellationToken cancellationToken)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(TimeSpan.FromSeconds(20));
@@ -56,7 +90,7 @@ internal sealed class AdoptCommand(CliContext cli)
             {
                 await using var vm = await VmConnection.OpenAsync(directory, deadline.Token);
                 cli.Terminal.Progress($"{directory.Name}: already supervised");
-                return ExitCodes.Done;
+                return vm.Supervisor;
             }
             catch (UpdateException) when (SupervisorLock.IsTaken(directory))
             {

@@ -146,14 +146,14 @@ internal sealed class CliContext(string stateDirectory, Func<IEnumerable<string>
 
     private static async Task<UpdateReport> AskForSwitchAsync(VmConnection vm, string command, JsonObject arguments)
     {
-        var asked = DateTimeOffset.UtcNow;
+        var before = await vm.AskAsync("status", null, ReportJson.Default.StatusReport, CancellationToken.None);
         try
         {
             return await vm.AskAsync(command, arguments, ReportJson.Default.UpdateReport, CancellationToken.None);
         }
         catch (Qmp.QmpConnectionException e)
         {
-            return await LostSupervisor.AwaitReportAsync(vm.Directory, asked, e);
+            return await LostSupervisor.AwaitReportAsync(vm.Directory, before.LastUpdate, e);
         }
     }
 

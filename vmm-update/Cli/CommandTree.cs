@@ -82,10 +82,11 @@ internal static class CommandTree
         var detach = new Option<bool>("--detach") { Description = "Return as soon as the guest runs; its supervisor goes on in the background" };
         var print = new Option<bool>("--print-command") { Description = "Print the QEMU command line that would be run, and what was changed on it; start nothing" };
         var hold = new Option<bool>(RunCommand.HoldDevices) { Description = "Open passed-through devices and the IOMMU here and pass them on (fd=): QEMU itself needs no access to /dev/vfio and /dev/iommu" };
+        var adopt = new Option<bool>("--adopt") { Description = "Should the guest run already, go on with it rather than refuse; what is after -- is for the next start. For services: a unit's main process is then the guest's supervisor" };
         var ready = new Option<int?>("--ready-fd") { Hidden = true };
         var qemu = new Argument<string[]>("QEMU ARGS") { Description = "After --: the QEMU binary, a path or a name to look for in PATH, and its arguments", Arity = ArgumentArity.OneOrMore };
-        return Command("run", "Start QEMU under a supervisor, ready for live update: cprsharp run --name NAME -- QEMU ARGS", [name, detach, print, hold, ready], [qemu], (p, cli, ct) =>
-            new RunCommand(cli).RunAsync(p.GetValue(name)!, p.GetValue(qemu)!, p.GetValue(detach), p.GetValue(print), p.GetValue(hold), p.GetValue(ready), ct));
+        return Command("run", "Start QEMU under a supervisor, ready for live update: cprsharp run --name NAME -- QEMU ARGS", [name, detach, print, hold, adopt, ready], [qemu], (p, cli, ct) =>
+            new RunCommand(cli).RunAsync(p.GetValue(name)!, p.GetValue(qemu)!, p.GetValue(detach), p.GetValue(print), p.GetValue(hold), p.GetValue(adopt), p.GetValue(ready), ct));
     }
 
     private static Command Adopt()

@@ -13,12 +13,15 @@ internal static class LostSupervisor
     private static readonly TimeSpan Recovery = TimeSpan.FromSeconds(60);
 
     /// <summary>Waits for the new supervisor, and reads its report.</summary>
+    /// <param name="directory">The VM.</param>
+    /// <param name="before">When the update before this one began; no order of times is relied on, because clocks are set.</param>
+    /// <param name="lost">How the supervisor was lost.</param>
     /// <exception cref="UpdateException">There is none: no supervisor came, or the update had not yet touched anything.</exception>
-    public static async Task<UpdateReport> AwaitReportAsync(VmDirectory directory, DateTimeOffset asked, Exception lost)
+    public static async Task<UpdateReport> AwaitReportAsync(VmDirectory directory, DateTimeOffset? before, Exception lost)
     {
         var back = await IsBackAsync(directory);
-        var report = (await UpdateHistory.ReadAsync(directory)).LastOrDefault(u => u.Started >= asked);
-        if (report is not null && (back || report.Outcome == UpdateOutcome.Unknown))
+        var report = (await UpdateHistory.ReadAsync(directory)).LastOrDefault();
+        if (report is not null && report.Started != before && (back || report.Outcome == UpdateOutcome.Unknown))
             return report;
         if (!back)
         {

@@ -12,9 +12,11 @@ internal sealed class RunCommand(CliContext cli)
 {
     public const string HoldDevices = "--hold-devices";
 
-    public async Task<int> RunAsync(string name, string[] qemu, bool detach, bool print, bool holdDevices, int? readyFd, CancellationToken cancellationToken)
+    public async Task<int> RunAsync(string name, string[] qemu, bool detach, bool print, bool holdDevices, bool adopt, int? readyFd, CancellationToken cancellationToken)
     {
         VmDirectory.ValidateName(name);
+        if (adopt && (detach || print))
+            throw new ArgumentException("--adopt is for a supervisor that stays: neither --detach nor --print-command goes with it", nameof(adopt));
         var directory = new VmDirectory(cli.StateDirectory, name);
         using var ready = ReadySignal.From(readyFd);
         try
@@ -25,6 +27,8 @@ internal sealed class RunCommand(CliContext cli)
                 return await PassThroughAsync(binary, qemu[1..]);
 
             await using var services = Settings.Load();
+            if (adopt && await new AdoptCommand(cli).ContinueAsync(directory, services, () => ready?.Ready(), cancellationToken) is { } status)
+                return status;
             var (facts, spec) = await SupervisedStart.TranslateAsync(binary, line, HostFacts.LaunchSettings() with { HoldsDevices = holdDevices }, cancellationToken);
             if (print)
                 return Print(binary, spec);

@@ -42,6 +42,7 @@ internal static class SupervisedStart
         directory.Create(SupervisorSettings.From(services).Security.GroupId());
         using var held = await SupervisorLock.TakeAsync(directory, cancellationToken);
         var loggers = services.GetRequiredService<ILoggerFactory>();
+        using var scope = SupervisorLog.OfVm(loggers.CreateLogger("cprsharp"), directory.Name);
         VmSupervisor supervisor;
         try
         {

@@ -11,6 +11,9 @@ namespace CprSharp.VmmUpdate.Cli;
 /// <summary>A command line's connection to a VM's supervisor: the VM's own QMP socket, as for any other client.</summary>
 internal sealed class VmConnection : IAsyncDisposable
 {
+    /// <summary>The code of the failure when nobody answers.</summary>
+    public const string NoSupervisor = "no-supervisor";
+
     private readonly QmpClient _client = new();
 
     private VmConnection(VmDirectory directory) => Directory = directory;
@@ -19,6 +22,9 @@ internal sealed class VmConnection : IAsyncDisposable
 
     /// <summary>The user that serves the VM.</summary>
     public uint User { get; private set; }
+
+    /// <summary>The process that serves it.</summary>
+    public int Supervisor { get; private set; }
 
     /// <summary>Connects.</summary>
     /// <exception cref="UpdateException">There is no such VM, or no supervisor answers.</exception>
@@ -35,7 +41,7 @@ internal sealed class VmConnection : IAsyncDisposable
         {
             var socket = Memfd.UnixSocket.Connect(directory.QmpSocket);
             using (var peer = new Memfd.DescriptorSocket(socket, ownsSocket: false))
-                connection.User = peer.Peer.Uid;
+                (connection.Supervisor, connection.User, _) = peer.Peer;
             await connection._client.ConnectAsync(socket, cancellationToken);
             return connection;
         }
@@ -43,7 +49,7 @@ internal sealed class VmConnection : IAsyncDisposable
         {
             await connection.DisposeAsync();
             throw new UpdateException(
-                "no-supervisor", $"no supervisor answers for VM '{directory.Name}' on {directory.QmpSocket}: {e.Message}",
+                NoSupervisor, $"no supervisor answers for VM '{directory.Name}' on {directory.QmpSocket}: {e.Message}",
                 $"`cprsharp adopt {directory.Name}` takes the running VM over again", e);
         }
     }

@@ -12,7 +12,7 @@ internal static class Settings
 
     public const string EnvironmentPrefix = "CPRSHARP__";
 
-    /// <summary>Services with validated options and logging to standard error.</summary>
+    /// <summary>Services with validated options and logging.</summary>
     /// <exception cref="OptionsValidationException">A value is out of range.</exception>
     public static ServiceProvider Load(string file = File)
     {
@@ -37,15 +37,7 @@ internal static class Settings
         services.AddSingleton<IValidateOptions<LibvirtOptions>, LibvirtOptionsValidator>();
         services.AddOptions<LibvirtOptions>().Bind(configuration.GetSection(LibvirtOptions.Section));
         services.AddOptions<UpdateOptions>().Bind(configuration.GetSection(UpdateOptions.Section));
-        services.AddLogging(logging => logging
-            .AddConfiguration(configuration.GetSection("Logging"))
-            .AddSimpleConsole(console =>
-            {
-                console.SingleLine = true;
-                console.TimestampFormat = "yyyy-MM-ddTHH:mm:ss.fffZ ";
-                console.UseUtcTimestamp = true;
-            })
-            .AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace));
+        services.AddLogging(logging => AddOutput(logging.AddConfiguration(configuration.GetSection("Logging"))));
         var provider = services.BuildServiceProvider();
         try
         {
@@ -61,6 +53,25 @@ internal static class Settings
                 throw new OptionsValidationException(UpdateOptions.Section, typeof(UpdateOptions), [e.Message]);
             throw;
         }
+    }
+
+    /// <summary>Lines on standard error; entries with fields where that is systemd's journal.</summary>
+    private static void AddOutput(ILoggingBuilder logging)
+    {
+        if (JournalStream.IsStandardError && JournalLoggerProvider.TryCreate() is { } journal)
+        {
+            logging.AddProvider(journal);
+            return;
+        }
+
+        logging
+            .AddSimpleConsole(console =>
+            {
+                console.SingleLine = true;
+                console.TimestampFormat = "yyyy-MM-ddTHH:mm:ss.fffZ ";
+                console.UseUtcTimestamp = true;
+            })
+            .AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
     }
 }
 

@@ -1,3 +1,4 @@
+using System.Collections;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
@@ -29,9 +30,17 @@ internal sealed class SystemdNotification : IDisposable
             _watchdog = new Timer(_ => Send("WATCHDOG=1"), null, TimeSpan.Zero, interval / 2);
     }
 
+    /// <summary>Another process of the unit serves the VM: its main one from now on.</summary>
+    public void HandOver(int pid, string status) => Send($"READY=1\nSTATUS={status}\nMAINPID={pid}");
+
     public void Status(string status) => Send($"STATUS={status}");
 
     public void Stopping() => Send("STOPPING=1");
+
+    /// <summary>The environment of whoever is the unit's main process after this one, and has its watchdog to feed.</summary>
+    public static IReadOnlyDictionary<string, string> ForSuccessor() => Environment.GetEnvironmentVariables().Cast<DictionaryEntry>()
+        .Where(v => v.Key is not "WATCHDOG_PID")
+        .ToDictionary(v => (string)v.Key, v => (string?)v.Value ?? "", StringComparer.Ordinal);
 
     public void Dispose()
     {

@@ -28,6 +28,7 @@ internal static class ResumedSupervisor
             var loggers = services.GetRequiredService<ILoggerFactory>();
             var logger = loggers.CreateLogger("cprsharp");
             var directory = new VmDirectory(state.StateDirectory, state.Record.Name);
+            using var scope = SupervisorLog.OfVm(logger, directory.Name);
             var supervisor = VmSupervisor.Restore(directory, state, logger);
             return await new SupervisorRun(directory, SupervisorSettings.From(services), loggers)
                 .ResumeAsync(supervisor, state, held, signals);

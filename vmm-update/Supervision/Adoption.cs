@@ -52,7 +52,9 @@ internal static class Adoption
                 Detached = true,
                 WorkingDirectory = workingDirectory,
             };
-            return VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeListeners(spec, pidFd), vmm, logger);
+            var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeListeners(spec, pidFd), vmm, logger);
+            supervisor.SaveRecord();
+            return supervisor;
         }
         catch (CommandLineException e)
         {

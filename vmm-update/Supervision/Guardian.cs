@@ -91,7 +91,7 @@ internal sealed class Guardian : IAsyncDisposable
             using var client = pipe.ClientSafePipeHandle; // which the stream itself does not close
             var stateDirectory = Path.GetDirectoryName(directory.Path)!;
             var (program, arguments) = SelfProgram.Command("adopt", directory.Name, "--foreground", "--state-dir", stateDirectory);
-            using var log = LogFile.OpenAppend(directory.SupervisorLog);
+            using var log = JournalStream.IsStandardError ? null : LogFile.OpenAppend(directory.SupervisorLog);
             Process = ChildProcess.Start(new ChildProcessStart
             {
                 Path = "/bin/sh",
@@ -100,6 +100,7 @@ internal sealed class Guardian : IAsyncDisposable
                 StandardOutput = log,
                 StandardError = log,
                 NewSession = true,
+                Environment = SystemdNotification.ForSuccessor(),
             });
             _pipe = new FileStream(Descriptor.Duplicate(pipe.SafePipeHandle), FileAccess.Write, bufferSize: 0);
         }

@@ -88,12 +88,8 @@ internal static class Recovery
 
         var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, keeper.PidFd), keeper, logger);
         if (report is not null)
-        {
             SupervisorLog.Recovered(logger, choice.Story);
-            supervisor.Remember(report);
-        }
-
-        supervisor.SaveJournal(null);
+        Save(supervisor, report, logger);
         if (moved)
         {
             foreach (var finding in await supervisor.AfterCommitAsync(keeper, deadline.Token))
@@ -101,6 +97,23 @@ internal static class Recovery
         }
 
         return supervisor;
+    }
+
+    /// <summary>A disk that is full keeps nobody from the guest. What is written there then stays, the journal too: the next one comes to the same end by it.</summary>
+    private static void Save(VmSupervisor supervisor, UpdateReport? report, ILogger logger)
+    {
+        try
+        {
+            if (report is null)
+                supervisor.SaveRecord();
+            else
+                supervisor.Remember(report);
+            supervisor.SaveJournal(null);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            SupervisorLog.HistoryNotWritten(logger, supervisor.Directory.Record, e);
+        }
     }
 
     private static async Task<Choice> SettleInPlaceAsync(VmDirectory directory, Vmm vmm, UpdateJournal journal, CancellationToken cancellationToken)
@@ -236,7 +249,7 @@ internal static class Recovery
             ? new VmmEnd("", record.PreviousBinary ?? "", 0)
             : new VmmEnd(record.Version, record.Binary, record.Pid),
         To = new VmmEnd(journal.NewVersion, journal.NewBinary, journal.NewPid),
-        TotalMs = Math.Round((DateTimeOffset.UtcNow - journal.Started).TotalMilliseconds, 3),
+        TotalMs = journal.Began == 0 ? 0 : Math.Round(TimeProvider.System.GetElapsedTime(journal.Began).TotalMilliseconds, 3),
         Findings = [Finding.Warn("supervisor-lost", record.Name, $"the supervisor was lost during the update, another took over: {choice.Story}", "see the supervisor's log"), .. trouble],
         Error = choice.Outcome switch
         {

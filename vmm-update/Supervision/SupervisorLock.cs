@@ -5,6 +5,9 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// <summary>Held by the one supervisor of a VM for as long as it lives; the kernel lets it go when the process ends, however it ends.</summary>
 internal sealed class SupervisorLock : IDisposable
 {
+    /// <summary>The code of the failure when there is another supervisor.</summary>
+    public const string Taken = "vm-exists";
+
     private const int Attempts = 20;
     private readonly FileStream _file;
 
@@ -25,7 +28,7 @@ internal sealed class SupervisorLock : IDisposable
             catch (IOException e) when (e is not (FileNotFoundException or DirectoryNotFoundException))
             {
                 if (attempt == Attempts)
-                    throw new UpdateException("vm-exists", $"VM '{directory.Name}' already has a supervisor ({directory.Path})", "choose another name, or end that VM first", e);
+                    throw new UpdateException(Taken, $"VM '{directory.Name}' already has a supervisor ({directory.Path})", "choose another name, or end that VM first", e);
                 await retry.WaitForNextTickAsync(cancellationToken);
             }
         }

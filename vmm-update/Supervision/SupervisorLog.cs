@@ -6,14 +6,19 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// <summary>What a supervisor logs.</summary>
 internal static partial class SupervisorLog
 {
+    private static readonly Func<ILogger, string, IDisposable?> VmScope = LoggerMessage.DefineScope<string>("VM {Vm}");
+
+    /// <summary>All that is logged until it ends, by whatever continues from here, is of this VM.</summary>
+    public static IDisposable? OfVm(ILogger logger, string name) => VmScope(logger, name);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "VM {Name} started: QEMU {Version} (pid {Pid}), QMP on {Socket}")]
     public static partial void Started(ILogger logger, string name, string version, int pid, string socket);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "VM {Name} taken over: QEMU {Version} (pid {Pid}), QMP on {Socket}")]
     public static partial void TakenOver(ILogger logger, string name, string version, int pid, string socket);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "update {From} -> {To} with engine {Engine}: {Outcome}, pause {PauseMs} ms {Error}")]
-    public static partial void UpdateEnded(ILogger logger, UpdateOutcome outcome, string from, string to, string? engine, double? pauseMs, string? error);
+    [LoggerMessage(Level = LogLevel.Information, Message = "update {From} -> {To} with engine {Engine}: {Outcome} in phase {Phase}, pause {PauseMs} ms {Error}")]
+    public static partial void UpdateEnded(ILogger logger, UpdateOutcome outcome, string from, string to, string? engine, UpdatePhase? phase, double? pauseMs, string? error);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "fault points armed: {Faults}")]
     public static partial void FaultsArmed(ILogger logger, string faults);

@@ -79,8 +79,8 @@ internal sealed class SupervisorRun(VmDirectory directory, SupervisorSettings se
         var spec = supervisor.Record.Spec;
         var tapNames = supervisor.TapNames;
         using var systemd = SystemdNotification.FromEnvironment();
-        systemd?.Ready(StatusLine(supervisor));
-        updates.Progress += (phase, _) => systemd?.Status(phase is { } p ? $"{StatusLine(supervisor)}; update: {p.ToString().ToLowerInvariant()}" : StatusLine(supervisor));
+        systemd?.Ready(supervisor.Record.StatusLine);
+        updates.Progress += (phase, _) => systemd?.Status(phase is { } p ? $"{supervisor.Record.StatusLine}; update: {p.ToString().ToLowerInvariant()}" : supervisor.Record.StatusLine);
         var status = await GuestEndAsync(supervisor, updates);
         systemd?.Stopping();
         SupervisorLog.Ended(_logger, directory.Name, status.ToString());
@@ -89,9 +89,6 @@ internal sealed class SupervisorRun(VmDirectory directory, SupervisorSettings se
         supervisor.RemoveDirectory();
         return status.Code ?? 128 + status.Signal ?? ExitStatusUnknown;
     }
-
-    private static string StatusLine(VmSupervisor supervisor) =>
-        supervisor.Record is var r ? $"QEMU {r.Version} (pid {r.Pid}){(r.LastUpdate is null ? "" : $", last update {r.LastOutcome}")}" : "";
 
     /// <summary>A VM that was adopted, or whose supervisor was lost, has the socket already; a VMM that is busy with us accepts nobody on it.</summary>
     private static Socket Listener(VmSupervisor supervisor, EndpointAddress address) =>

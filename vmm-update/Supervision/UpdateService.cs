@@ -92,7 +92,7 @@ internal sealed class UpdateService(VmSupervisor supervisor, UpdateOptions optio
                 ?? await new UpdateOrchestrator(supervisor, options, logger, Enter).RunAsync(request with { Engine = request.Engine ?? options.Engine }, running.Token);
             if (report.Outcome != UpdateOutcome.Planned)
                 Remember(report);
-            SupervisorLog.UpdateEnded(logger, report.Outcome, report.From.Version, report.To.Version, report.Engine, report.PauseMs, report.Error?.Message);
+            SupervisorLog.UpdateEnded(logger, report.Outcome, report.From.Version, report.To.Version, report.Engine, report.Phases.LastOrDefault()?.Name, report.PauseMs, report.Error?.Message);
             Progress?.Invoke(null, report);
             return report;
         }

@@ -55,6 +55,10 @@ internal sealed record VmRecord
     public double? LastPauseMs { get; init; }
 
     public string WorkingDirectory { get; init; } = "/";
+
+    /// <summary>For people who look at the service manager.</summary>
+    [JsonIgnore]
+    public string StatusLine => $"QEMU {Version} (pid {Pid}){(LastUpdate is null ? "" : $", last update {LastOutcome}")}";
 }
 
 /// <summary>Reads and writes the files of a VM's directory.</summary>

@@ -148,12 +148,11 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         }
     }
 
-    /// <summary>Takes over a VMM that is already running.</summary>
+    /// <summary>Takes over a VMM that is already running; the record is still to be saved.</summary>
     public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, Vmm vmm, ILogger logger)
     {
         var consoles = ConsoleHub.Open(record.Spec);
         var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, consoles, vmm, logger);
-        supervisor.SaveRecord();
         _ = consoles.ServeAsync(vmm, logger);
         return supervisor;
     }
@@ -347,7 +346,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         lock (_saving)
         {
             _ended = true;
-            System.IO.Directory.Delete(Directory.Path, recursive: true);
+            if (Directory.Exists)
+                System.IO.Directory.Delete(Directory.Path, recursive: true);
         }
     }
 

@@ -107,7 +107,10 @@ internal sealed partial class InPlaceUpdate(UpdateRun run, IInPlaceEngine engine
         run.RequireNoBlocker();
         var journal = new UpdateJournal(
             UpdateJournal.CurrentSchema, engine.Name, _old.Generation, Generation, _old.Pid, ProcFs.StartTimeTicks(_old.Pid), target.Path, _wasRunning,
-            target.Version.ToString(), report.Started);
+            target.Version.ToString(), report.Started)
+        {
+            Began = run.Clock.Began,
+        };
         run.Host.SaveJournal(journal);
         await run.Faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
         _watch.WatchOld(_old);
@@ -310,7 +313,10 @@ internal sealed partial class InPlaceUpdate(UpdateRun run, IInPlaceEngine engine
         {
             run.Host.SaveJournal(new UpdateJournal(
                 UpdateJournal.CurrentSchema, engine.Name, _old.Generation, Generation, revived.Pid, ProcFs.StartTimeTicks(revived.Pid), binary.Path, _wasRunning,
-                binary.Version.ToString(), report.Started));
+                binary.Version.ToString(), report.Started)
+            {
+                Began = run.Clock.Began,
+            });
             await revived.ConnectAsync(cancellationToken);
             _watch.WatchNew(revived);
             await run.Host.PrepareConsolesAsync(revived, cancellationToken);

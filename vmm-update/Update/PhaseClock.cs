@@ -14,6 +14,8 @@ internal sealed class PhaseClock(Action<UpdatePhase>? entered = null)
 
     public UpdatePhase? Current => _current;
 
+    public long Began => _start;
+
     public double TotalMs => Stopwatch.GetElapsedTime(_start).TotalMilliseconds;
 
     public ImmutableArray<PhaseTiming> Phases => [.. _done];

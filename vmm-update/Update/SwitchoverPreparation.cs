@@ -41,7 +41,10 @@ internal sealed class SwitchoverPreparation(UpdateRun run, IUpdateEngine engine,
                 switchover.Vm.RunState == "running",
                 switchover.NewFacts.Version.ToString(),
                 run.Started,
-                engine.CompletionIsFinal(switchover.Vm)));
+                engine.CompletionIsFinal(switchover.Vm))
+            {
+                Began = run.Clock.Began,
+            });
             await run.Faults.HitAsync(FaultPoint.PrepareSpawned, cancellationToken);
             await engine.PrepareAsync(switchover, cancellationToken);
         }

@@ -14,6 +14,7 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
     private readonly TaskCompletionSource _oldFailedLate = new();
     private readonly TaskCompletionSource<string> _newFinished = new();
     private readonly TaskCompletionSource<long> _newResumed = new();
+    private readonly SteadyClock _clock = new();
     private long _oldResumed;
     private Task _newPump = Task.CompletedTask;
 
@@ -47,10 +48,10 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
         switch (e.Name)
         {
             case "STOP":
-                _oldStopped.TrySetResult(e.TimestampMicroseconds);
+                _oldStopped.TrySetResult(_clock.Steady(e.TimestampMicroseconds));
                 break;
             case "RESUME":
-                Interlocked.Exchange(ref _oldResumed, e.TimestampMicroseconds);
+                Interlocked.Exchange(ref _oldResumed, _clock.Steady(e.TimestampMicroseconds));
                 break;
             case "MIGRATION" when Ended(e) is { } status:
                 if (!_oldFinished.TrySetResult(status) && status == "failed")
@@ -64,7 +65,7 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
         switch (e.Name)
         {
             case "RESUME":
-                _newResumed.TrySetResult(e.TimestampMicroseconds);
+                _newResumed.TrySetResult(_clock.Steady(e.TimestampMicroseconds));
                 break;
             case "MIGRATION" when Ended(e) is { } status:
                 _newFinished.TrySetResult(status);

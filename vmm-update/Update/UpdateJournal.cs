@@ -34,4 +34,7 @@ internal sealed record UpdateJournal(
     IReadOnlyList<TakenOutBar>? TakenOut = null)
 {
     public const int CurrentSchema = 1;
+
+    /// <summary>When the update began, on the clock that nobody sets (<see cref="System.Diagnostics.Stopwatch"/>); 0 in journals of older versions.</summary>
+    public long Began { get; init; }
 }

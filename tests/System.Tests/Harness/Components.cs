@@ -25,6 +25,12 @@ internal static class Components
     /// <summary>Starts a host with libvirt.</summary>
     public static string LibvirtHost => File("CPRSHARP_LIBVIRT_HOST");
 
+    /// <summary>A root directory with systemd and dpkg.</summary>
+    public static string ServiceRoot => Value("CPRSHARP_SERVICE_ROOT");
+
+    /// <summary>Starts a host that systemd runs.</summary>
+    public static string ServiceHost => File("CPRSHARP_SERVICE_HOST");
+
     /// <summary>Installs what was published.</summary>
     public static string Install => File("CPRSHARP_INSTALL");
 
