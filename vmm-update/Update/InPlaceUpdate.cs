@@ -117,6 +117,7 @@ internal sealed partial class InPlaceUpdate(
         _watch.WatchOld(_old);
         await engine.PrepareAsync(_old, inspection, host.InPlaceCommand(target), bars => host.SaveJournal(journal with { TakenOut = bars }), cancellationToken);
         await faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
+        await host.HoldListenersAsync(_old, cancellationToken);
         _spares = ProgramSpares.Take(_old.PidFd, [.. host.HeldDescriptors.Select(d => d.Number)]);
 
         // Waits in the backlog of a socket that stays; the next program takes it from there as soon as it can.

@@ -236,6 +236,7 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
         _findings.AddRange(await host.MatchProcessAsync(switchover.New, cancellationToken));
         _findings.AddRange(await host.RepeatSettingsAsync(switchover.New, cancellationToken));
         await host.PrepareConsolesAsync(switchover.New, cancellationToken);
+        await host.HoldListenersAsync(switchover.Old, cancellationToken);
         await host.PrepareNetworkAsync(switchover.Old, cancellationToken);
         _drain = RingDrain.Of(switchover.Old);
         await _faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
@@ -482,6 +483,8 @@ internal sealed partial class UpdateOrchestrator(IVmHost host, UpdateOptions opt
     private UpdateReport Finish(UpdateReport report)
     {
         _clock.End();
+        if (host.TakeNetworkLoss() is { } loss)
+            _findings.Add(loss);
         return report with
         {
             TotalMs = Math.Round(_clock.TotalMs, 3),
