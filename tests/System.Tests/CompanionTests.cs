@@ -1,6 +1,5 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using CprSharp.Qmp;
 using CprSharp.SystemTests.Harness;
 
 namespace CprSharp.SystemTests;
@@ -37,10 +36,10 @@ public sealed class CompanionTests
             using var deleted = client.Subscribe("DEVICE_DELETED");
             await client.ExecuteAsync("device_del", new JsonObject { ["id"] = "disk" }).WaitAsync(Deadlines.Settle);
             await client.ExecuteAsync("system_reset").WaitAsync(Deadlines.Settle);
-            while ((await deleted.NextAsync().WaitAsync(Deadlines.Settle)).Data is var data && !(data.TryGetProperty("device", out var id) && id.GetString() == "disk"))
-            {
-            }
-
+            JsonElement gone;
+            do
+                gone = (await deleted.NextAsync().WaitAsync(Deadlines.Settle)).Data;
+            while (!gone.TryGetProperty("device", out var id) || id.GetString() != "disk");
             await client.ExecuteAsync("chardev-remove", new JsonObject { ["id"] = "back" }).WaitAsync(Deadlines.Settle);
         }
 

@@ -7,6 +7,11 @@ namespace CprSharp.SystemTests;
 /// <summary>VNC's viewers are disconnected by an update, and can connect again at once: nobody is ever refused.</summary>
 public sealed class VncTests
 {
+    private static readonly byte[] One = [1];
+
+    /// <summary>FramebufferUpdateRequest, whatever has changed or not.</summary>
+    private static readonly byte[] PixelRequest = [3, 0, 0, 0, 0, 0, 0, 1, 0, 1];
+
     [Theory]
     [InlineData("tcp")]
     [InlineData("unix")]
@@ -52,9 +57,9 @@ public sealed class VncTests
         await socket.SendAsync("RFB 003.008\n"u8.ToArray());
         var kinds = await ReadAsync(socket, (await ReadAsync(socket, 1))[0]);
         Assert.Contains((byte)1, kinds);
-        await socket.SendAsync(new byte[] { 1 }); // no authentication
+        await socket.SendAsync(One); // no authentication
         Assert.Equal(new byte[4], await ReadAsync(socket, 4));
-        await socket.SendAsync(new byte[] { 1 }); // shared
+        await socket.SendAsync(One); // shared
         var init = await ReadAsync(socket, 24);
         await ReadAsync(socket, init[23]); // the name; no VM's is longer than a byte can say
         return socket;
@@ -62,7 +67,7 @@ public sealed class VncTests
 
     private static async Task ExpectPictureAsync(Socket viewer)
     {
-        await viewer.SendAsync(new byte[] { 3, 0, 0, 0, 0, 0, 0, 1, 0, 1 }); // FramebufferUpdateRequest, of a pixel
+        await viewer.SendAsync(PixelRequest);
         var update = await ReadAsync(viewer, 4 + 12);
         Assert.Equal(0, update[0]);
         await ReadAsync(viewer, 4); // raw, 32 bits
@@ -73,9 +78,10 @@ public sealed class VncTests
         try
         {
             var rest = new byte[4096];
-            while (await viewer.ReceiveAsync(rest).WaitAsync(Deadlines.Program) > 0)
-            {
-            }
+            int count;
+            do
+                count = await viewer.ReceiveAsync(rest).WaitAsync(Deadlines.Program);
+            while (count > 0);
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset)
         {

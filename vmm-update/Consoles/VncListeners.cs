@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Sockets;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
@@ -57,7 +56,7 @@ internal sealed class VncListeners : IDisposable
             {
                 var name = $"cprsharp-vnc-{i}";
                 await vmm.Qmp.ExecuteAsync("getfd", new JsonObject { ["fdname"] = name }, new QmpCommandOptions { Descriptors = [socket.SafeHandle] }, cancellationToken);
-                addresses.Add(new JsonObject { ["type"] = "fd", ["str"] = name });
+                addresses.Add((JsonNode)new JsonObject { ["type"] = "fd", ["str"] = name });
             }
 
             await vmm.ExecuteAsync("display-update", new JsonObject { ["type"] = "vnc", ["addresses"] = addresses }, cancellationToken);
