@@ -45,7 +45,7 @@ public sealed class IsolatedTap : IDisposable
         foreach (var queue in queues)
             _ = TapDevice.FlagsOf(queue);
         var size = sizeof(int);
-        if (LibC.getsockopt(packets, LibC.SOL_PACKET, LibC.PACKET_VNET_HDR, out var header, ref size) != 0)
+        if (LibC.getsockopt(packets, LibC.SOL_PACKET, LibC.PACKET_VNET_HDR, out int header, ref size) != 0)
             throw SyscallException.FromLastError("getsockopt", "PACKET_VNET_HDR");
         if (header == 0)
             throw new SyscallException("getsockopt", "PACKET_VNET_HDR is not set", Errno.EINVAL);
@@ -83,6 +83,16 @@ public sealed class IsolatedTap : IDisposable
     /// <returns>Bytes; <see cref="NonBlocking.WouldBlock"/>.</returns>
     /// <exception cref="SyscallException">recvmsg: ENETDOWN and others.</exception>
     public int Receive(Span<byte> frame, int headerBytes) => TapFrames.Receive(_packets, frame, headerBytes);
+
+    /// <summary>How many frames its user has sent that found no room to wait in, since this was last asked.</summary>
+    /// <exception cref="SyscallException">getsockopt: EBADF and others.</exception>
+    public long TakeDropped()
+    {
+        var size = 2 * sizeof(uint);
+        return LibC.getsockopt(_packets, LibC.SOL_PACKET, LibC.PACKET_STATISTICS, out LibC.tpacket_stats_t statistics, ref size) == 0
+            ? statistics.tp_drops
+            : throw SyscallException.FromLastError("getsockopt", "PACKET_STATISTICS");
+    }
 
     /// <summary>Room for any frame.</summary>
     public static int LongestFrame => TapFrames.LongestFrame;

@@ -28,6 +28,7 @@ internal static partial class LibC
     internal const int SOCK_RAW = 3;
     internal const ushort ETH_P_ALL = 0x0300; // htons(3)
     internal const int SOL_PACKET = 263;
+    internal const int PACKET_STATISTICS = 6;
     internal const int PACKET_AUXDATA = 8;
     internal const int PACKET_VNET_HDR = 15;
     internal const int PACKET_IGNORE_OUTGOING = 23;
@@ -60,6 +61,15 @@ internal static partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int getsockopt(SafeHandle socket, int level, int option, out int value, ref int length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int getsockopt(SafeHandle socket, int level, int option, out tpacket_stats_t value, ref int length);
+
+    internal struct tpacket_stats_t
+    {
+        public uint tp_packets;
+        public uint tp_drops;
+    }
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int bind(SafeHandle socket, in sockaddr_ll_t address, int length);

@@ -6,8 +6,8 @@ namespace CprSharp.Bench;
 internal sealed record BenchOptions(int Rounds, string? Program, string? Output, IReadOnlyList<string> Only)
 {
     public const string Usage = """
-        usage: CprSharp.Bench [--rounds N] [--only pause|libvirt|memory|devices|qmp|footprint|iommufd]... [--program CPRSHARP] [--output FILE]
-          --rounds   rounds of each comparison (default: ROUNDS in the environment, or 11); the growth curves take half of them
+        usage: CprSharp.Bench [--rounds N] [--only pause|libvirt|memory|devices|fleet|qmp|footprint|iommufd]... [--program CPRSHARP] [--output FILE]
+          --rounds   rounds of each comparison (default: ROUNDS in the environment, or 11); the growth curves and the fleet take half of them
           --only     this measurement alone; may be repeated
           --program  the cprsharp to measure (default: artifacts/cprsharp, else the build)
           --output   the JSON document (default: artifacts/bench.json)
@@ -15,7 +15,7 @@ internal sealed record BenchOptions(int Rounds, string? Program, string? Output,
 
     private const int DefaultRounds = 11;
 
-    /// <summary>Rounds of one point of a growth curve.</summary>
+    /// <summary>Rounds of one point of a growth curve, and of the fleet.</summary>
     public int RoundsOfAPoint => Math.Min(Rounds, Math.Max(5, Rounds / 2));
 
     public bool Wants(string measurement) => Only.Count == 0 || Only.Contains(measurement);
@@ -32,7 +32,7 @@ internal sealed record BenchOptions(int Rounds, string? Program, string? Output,
                 "--rounds" => options with { Rounds = ReadRounds(value) },
                 "--program" => options with { Program = value },
                 "--output" => options with { Output = value },
-                "--only" when value is "pause" or "libvirt" or "memory" or "devices" or "qmp" or "footprint" or "iommufd" => options with { Only = [.. options.Only, value] },
+                "--only" when value is "pause" or "libvirt" or "memory" or "devices" or "fleet" or "qmp" or "footprint" or "iommufd" => options with { Only = [.. options.Only, value] },
                 _ => throw new FormatException($"{arguments[i]} {value} is not understood"),
             };
         }

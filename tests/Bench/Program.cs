@@ -40,6 +40,8 @@ try
         await pause.GrowWithMemoryAsync();
     if (options.Wants("devices"))
         await pause.GrowWithDevicesAsync();
+    if (options.Wants("fleet"))
+        await new FleetMeasure(components, options, scratch, results).RunAsync();
     if (options.Wants("iommufd"))
         await new IommufdMeasure(root, options, results).RunAsync();
 }

@@ -54,6 +54,24 @@ public sealed class IsolatedTapTests
     }
 
     [Fact]
+    public void WhatFoundNoRoomIsCounted()
+    {
+        using var tap = IsolatedTap.Create(1, new TapFlags(VnetHeader: true, MultiQueue: false));
+        TapSettings.SetHeaderBytes(tap.Queues[0], Header);
+        var frame = Frame(tagged: false, payload: 1000);
+        const int sent = 100_000; // of more bytes than wait at most
+        for (var i = 0; i < sent; i++)
+            Assert.Equal(frame.Length, NonBlocking.Write(tap.Queues[0], frame));
+        var dropped = tap.TakeDropped();
+        Assert.Equal(0, tap.TakeDropped());
+        var taken = 0;
+        for (var room = new byte[IsolatedTap.LongestFrame]; tap.Receive(room, Header) > 0;)
+            taken++;
+        Assert.InRange(dropped, 1, sent);
+        Assert.Equal(sent, taken + dropped);
+    }
+
+    [Fact]
     public void ADeviceWithoutHeadersGivesAndTakesNone()
     {
         using var tap = IsolatedTap.Create(1, default);

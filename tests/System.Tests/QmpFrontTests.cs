@@ -262,6 +262,58 @@ public sealed class QmpFrontTests(SharedVm machine) : IClassFixture<SharedVm>
     }
 
     [Fact]
+    public async Task AnUpdateIsStartedByQemusOwnClientInPython()
+    {
+        var vm = await machine.ReadyAsync();
+        var generation = vm.Generation;
+        var script = vm.Host.File("client.py");
+        await File.WriteAllTextAsync(script, """
+            import asyncio, json, sys
+            from qemu.qmp import QMPClient
+
+            async def main(socket, to):
+                client = QMPClient()
+                await client.connect(socket)
+                with client.listener('__org.cprsharp_UPDATE') as events:
+                    report = await client.execute('__org.cprsharp_update', {'to': to})
+                    seen = [(await events.get())['data']]
+                    while 'outcome' not in seen[-1]:
+                        seen.append((await events.get())['data'])
+                status = await client.execute('query-status')
+                await client.disconnect()
+                print(json.dumps({'report': report, 'events': seen, 'status': status}))
+
+            asyncio.run(main(*sys.argv[1:]))
+            """);
+        using var client = StartPython(vm, script, vm.QmpSocket, Components.Qemu111);
+        var saw = (await client.ResultAsync()).Expect(0).Document;
+        Documents.ExpectUpdateReport(saw.GetProperty("report"), vm.Name, 0);
+        var events = saw.GetProperty("events").EnumerateArray().ToArray();
+        Assert.Contains(events, e => e.TryGetProperty("phase", out var phase) && phase.GetString() == "prepare");
+        Assert.Equal("updated", events[^1].GetProperty("outcome").GetString());
+        Assert.Equal("running", saw.GetProperty("status").GetProperty("status").GetString());
+        Assert.Equal(generation + 1, vm.Generation);
+    }
+
+    [Fact]
+    public async Task AnUpdateIsStartedInQemusQmpShell()
+    {
+        var vm = await machine.ReadyAsync();
+        var generation = vm.Generation;
+        using var shell = StartPython(vm, "-m", "qemu.qmp.qmp_shell", vm.QmpSocket);
+        shell.Type($"__org.cprsharp_update to={Components.Qemu111}\nquery-status\n");
+        var answers = (await shell.ResultAsync()).Expect(0).Output.Split('\n').Where(l => l.Contains("{\"return\": ", StringComparison.Ordinal))
+            .Select(l => JsonSerializer.Deserialize<JsonElement>(l[l.IndexOf('{', StringComparison.Ordinal)..]).GetProperty("return")).ToArray();
+        Assert.Equal(2, answers.Length);
+        Documents.ExpectUpdateReport(answers[0], vm.Name, 0);
+        Assert.Equal("running", answers[1].GetProperty("status").GetString());
+        Assert.Equal(generation + 1, vm.Generation);
+    }
+
+    private static RunningProgram StartPython(TestVm vm, params string[] arguments) => vm.Host.StartProgram(
+        "/usr/bin/env", new Dictionary<string, string>(StringComparer.Ordinal) { ["PYTHONPATH"] = Components.PythonQmp, ["PYTHONDONTWRITEBYTECODE"] = "1", ["HOME"] = vm.Host.Root }, null, ["python3", .. arguments]);
+
+    [Fact]
     public async Task AClientThatSendsGarbageHarmsNobody()
     {
         var vm = await machine.ReadyAsync();

@@ -24,7 +24,6 @@ internal static class DeviceRules
         ["vhost-scsi"] = "the kernel's vhost-scsi state belongs to this process",
         ["vhost-vdpa-device-pci"] = "the vDPA device belongs to this process",
         ["vhost-user-fs-pci"] = "virtiofsd is connected to this process",
-        ["vhost-user-fs-device"] = "virtiofsd is connected to this process",
         ["vhost-user-blk-pci"] = "the vhost-user back-end is connected to this process",
         ["vhost-vsock-pci"] = "its CID belongs to this process until it ends",
     };
@@ -38,11 +37,16 @@ internal static class DeviceRules
             if (Unmovable.TryGetValue(device.Type, out var reason) && reason.Length > 0)
             {
                 any = true;
-                yield return Finding.Fail("device-not-migratable", name, $"{device.Type}: {reason}", "unplug the device for the update (device_del)");
+                yield return Finding.Fail("device-not-migratable", name, $"{device.Type}: {reason}", Remedy(device));
             }
         }
 
         if (!any)
             yield return Finding.Pass("devices", "machine", $"{vm.Devices.Count(d => d.Id is not null || d.IsAnonymous)} devices, none of a type that cannot be moved");
     }
+
+    /// <summary>A new VMM would connect anew to what a remaining chardev names.</summary>
+    private static string Remedy(QomDevice device) => device.Type.StartsWith("vhost-user", StringComparison.Ordinal)
+        ? "unplug the device for the update, and its chardev with it (device_del, chardev-remove)"
+        : "unplug the device for the update (device_del)";
 }

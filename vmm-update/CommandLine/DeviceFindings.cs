@@ -54,7 +54,7 @@ internal static class DeviceFindings
         string id = device["id"] ?? driver;
         if (driver.Begins("vhost-user"))
         {
-            notes.Fail("vhost-user", id, "the vhost-user process serves one VMM at a time", "use a device that QEMU itself serves (virtio-blk, virtio-net, virtio-9p)");
+            notes.Fail("vhost-user", id, "the vhost-user process serves one VMM at a time", "unplug it for the update, and its chardev with it (device_del, chardev-remove); or use a device that QEMU itself serves (virtio-blk, virtio-net, virtio-9p)");
         }
         else if (driver.Begins("vhost-vsock") || driver.Begins("vhost-scsi") || driver.Begins("vhost-vdpa"))
         {

@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace CprSharp.VmmUpdate.CommandLine;
 
-/// <summary>Displays: VNC starts to listen again after Commit, windows open anew, SPICE and D-Bus cannot be handed over.</summary>
+/// <summary>Displays: VNC goes on listening after Commit, windows open anew, SPICE and D-Bus cannot be handed over.</summary>
 internal static class DisplayTranslation
 {
     private const int VncPort = 5900;
@@ -67,8 +67,8 @@ internal static class DisplayTranslation
                 ["type"] = "vnc",
                 ["addresses"] = new JsonArray(Address(address, vnc, option)),
             }), $"VNC listens on {address} again."));
-            draft.Warn("vnc-clients", id, "VNC is closed until the old VMM has exited; viewers have to connect again", "");
-            draft.Change($"The target of an update starts without VNC on {address} and gets it after the old VMM has exited.");
+            draft.Warn("vnc-clients", id, "viewers are disconnected when the old VMM ends, and have to connect again; the socket stays, so that they can at once", "");
+            draft.Change($"The target of an update starts without VNC on {address} and gets its socket after the old VMM has exited.");
         }
         first = false;
         if (vnc.Has("websocket"))

@@ -14,10 +14,16 @@ namespace CprSharp.VmmUpdate.Inspection;
 internal sealed record Virtqueue(string Device, int Index, int Ring, int Allocated);
 
 /// <summary>Reads the virtqueues' sizes (<c>x-query-virtio-queue-status</c>, QEMU ≥ 7.2).</summary>
+/// <remarks>
+/// For a queue that a vhost-user process serves, the command asks that process for the ring's base, which by vhost-user's protocol stops the ring:
+/// the guest's next request is never answered. So nothing is asked of a VM that has one; it stays where it is anyway.
+/// </remarks>
 internal static class VirtqueueReader
 {
-    public static async Task<ImmutableArray<Virtqueue>> ReadAsync(Vmm vmm, CancellationToken cancellationToken)
+    public static async Task<ImmutableArray<Virtqueue>> ReadAsync(Vmm vmm, IEnumerable<QomDevice> machine, CancellationToken cancellationToken)
     {
+        if (await HasVhostUserAsync(vmm, machine, cancellationToken))
+            return [];
         JsonElement devices;
         try
         {
@@ -37,6 +43,18 @@ internal static class VirtqueueReader
         }
 
         return queues.ToImmutable();
+    }
+
+    /// <summary>As a device of its own, or behind a device of QEMU's, which cannot be told by that.</summary>
+    private static async Task<bool> HasVhostUserAsync(Vmm vmm, IEnumerable<QomDevice> machine, CancellationToken cancellationToken)
+    {
+        if (machine.Any(d => d.Type.StartsWith("vhost-user", StringComparison.Ordinal)))
+            return true;
+        var objects = await vmm.ExecuteAsync("qom-list", new JsonObject { ["path"] = "/objects" }, cancellationToken);
+        if (objects.EnumerateArray().Any(o => o.GetProperty("type").GetString() == "child<cryptodev-vhost-user>"))
+            return true;
+        var network = await vmm.ExecuteAsync("human-monitor-command", new JsonObject { ["command-line"] = "info network" }, cancellationToken);
+        return network.GetString()!.Contains("type=vhost-user", StringComparison.Ordinal);
     }
 
     private static async Task<Virtqueue?> TryReadAsync(Vmm vmm, string path, int index, CancellationToken cancellationToken)

@@ -33,7 +33,7 @@ internal static class VmInspector
             PciDevices = await ReadPciAsync(vmm, cancellationToken),
             Devices = devices,
             PassedThrough = await PassThroughReader.ReadAsync(vmm, devices, cancellationToken),
-            Virtqueues = await VirtqueueReader.ReadAsync(vmm, cancellationToken),
+            Virtqueues = await VirtqueueReader.ReadAsync(vmm, devices, cancellationToken),
             Blocks = await ReadBlocksAsync(vmm, cancellationToken),
             Jobs = await ReadJobsAsync(vmm, cancellationToken),
             CharDevices = [.. (await vmm.ExecuteAsync("query-chardev", cancellationToken)).EnumerateArray().Select(c => new CharDevice(

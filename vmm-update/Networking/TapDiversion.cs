@@ -20,12 +20,10 @@ internal sealed class TapDiversion : IDisposable
 {
     private const string Mark = "cprsharp-diversion";
 
-    /// <summary>How long a real device may refuse a frame.</summary>
-    private const int LongestWait = 1000;
-
     private readonly List<Detour> _detours;
     private readonly byte[] _frame = new byte[IsolatedTap.LongestFrame];
     private readonly PollSet _set = new();
+    private readonly TapOutlet _outlet = new();
     private Thread? _thread;
     private volatile bool _ending;
     private Exception? _trouble;
@@ -34,6 +32,9 @@ internal sealed class TapDiversion : IDisposable
 
     /// <summary>Whether the VMM has been given the stand-ins.</summary>
     public bool IsBegun => _thread is not null;
+
+    /// <summary>Frames of the guest that could not be passed on; known when it has ended.</summary>
+    public long Lost { get; private set; }
 
     /// <summary>Makes the stand-ins and passes them to the VMM, which has them beside the real ones then.</summary>
     /// <exception cref="UpdateException">A missing privilege.</exception>
@@ -89,9 +90,8 @@ internal sealed class TapDiversion : IDisposable
     {
         if (_thread is not null && !_ending)
         {
-            _ending = true;
-            _set.Wake();
-            _thread.Join();
+            StopThread();
+            Lost = _outlet.Refused + _detours.Sum(d => d.StandIn.TakeDropped());
         }
 
         if (_trouble is { } e)
@@ -114,11 +114,18 @@ internal sealed class TapDiversion : IDisposable
 
     public void Dispose()
     {
+        StopThread();
+        _set.Dispose();
+        _outlet.Dispose();
+        _detours.ForEach(d => d.StandIn.Dispose());
+    }
+
+    private void StopThread()
+    {
         _ending = true;
+        _outlet.Hurry();
         _set.Wake();
         _thread?.Join();
-        _set.Dispose();
-        _detours.ForEach(d => d.StandIn.Dispose());
     }
 
     private void Run()
@@ -147,18 +154,8 @@ internal sealed class TapDiversion : IDisposable
         foreach (var detour in _detours)
         {
             while (detour.StandIn.Receive(_frame, detour.HeaderBytes) is > 0 and var length)
-                Send(detour.Real[0].Queue, _frame.AsSpan(0, length));
+                _outlet.Send(detour.Real[0].Queue, _frame.AsSpan(0, length));
         }
-    }
-
-    private static void Send(SafeFileHandle queue, ReadOnlySpan<byte> frame)
-    {
-        if (NonBlocking.Write(queue, frame) != NonBlocking.WouldBlock)
-            return;
-        using var room = new PollSet();
-        room.Add(queue, Readiness.Writable);
-        room.Wait(LongestWait);
-        NonBlocking.Write(queue, frame);
     }
 
     private sealed record Detour(IsolatedTap StandIn, (TapDescriptor Wanted, SafeFileHandle Queue)[] Real, List<int> Numbers, int HeaderBytes);

@@ -29,6 +29,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     private readonly Lock _saving = new();
     private TapStandIns? _standIns;
     private TapDiversion? _diversion;
+    private long _framesLost;
+    private VncListeners? _vnc;
     private SwitchMark? _mark;
     private bool _ended;
     private VmRecord _record;
@@ -222,10 +224,13 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public async Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken)
     {
         var changes = await _gate.HoldChangesAsync(cancellationToken);
-        return new ChangesHold(changes, Consoles.HoldCommands());
+        return new ChangesHold(changes, Consoles.HoldCommands(), () => _vnc?.Dispose());
     }
 
     public Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken) => Consoles.PrepareAsync(fresh, Record.Spec, cancellationToken);
+
+    public async Task HoldListenersAsync(Vmm old, CancellationToken cancellationToken) =>
+        _vnc = Record.Spec.AfterCommit.Any(a => a.Command == "display-update") ? await VncListeners.HoldAsync(old, cancellationToken) : null;
 
     public async Task PrepareNetworkAsync(Vmm old, CancellationToken cancellationToken)
     {
@@ -241,7 +246,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
 
     public Task ConnectNetworkAsync(Vmm fresh) => !HasTaps ? Task.CompletedTask : Task.Run(() =>
     {
-        _diversion?.End();
+        EndDiversion(_diversion);
         _standIns!.PassSettingsOn(_held.Taps);
         TapStandIns.Connect(fresh.PidFd, Record.Spec);
         _standIns.Wake();
@@ -258,11 +263,25 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
             {
                 await Task.Run(() => TapStandIns.Connect(old.PidFd, Record.Spec), cancellationToken);
                 diversion.Wake();
-                diversion.End();
+                EndDiversion(diversion);
             }
 
             await TapDiversion.RemoveAsync(old, cancellationToken);
         }
+    }
+
+    public Finding? TakeNetworkLoss()
+    {
+        var lost = Interlocked.Exchange(ref _framesLost, 0);
+        return lost == 0 ? null : Finding.Warn(
+            "tap-frames-lost", Record.Name, $"{lost} frames that the guest sent while its tap devices were exchanged were not taken by the host's network",
+            "give the tap devices a larger sndbuf=, or none");
+    }
+
+    private void EndDiversion(TapDiversion? diversion)
+    {
+        diversion?.End();
+        _framesLost = diversion?.Lost ?? 0;
     }
 
     public void HoldClients()
@@ -307,6 +326,8 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         {
             try
             {
+                if (action.Command == "display-update" && _vnc is { } vnc && await vnc.TryPassAsync(fresh, cancellationToken))
+                    continue;
                 var answer = await fresh.ExecuteAsync(action.Command, JsonNode.Parse(action.Arguments)?.AsObject(), cancellationToken);
 
                 // The human monitor has no errors: what it has to say is one.
@@ -413,12 +434,13 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         return file.Exists ? $"{path}|{file.Length}|{file.LastWriteTimeUtc.Ticks}" : path;
     }
 
-    private sealed class ChangesHold(IDisposable changes, IDisposable commands) : IDisposable
+    private sealed class ChangesHold(IDisposable changes, IDisposable commands, Action atEnd) : IDisposable
     {
         public void Dispose()
         {
             changes.Dispose();
             commands.Dispose();
+            atEnd();
         }
     }
 }

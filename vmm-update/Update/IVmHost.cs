@@ -48,6 +48,9 @@ internal interface IVmHost
     /// <summary>Connects the consoles' clients to the new VMM, too.</summary>
     Task PrepareConsolesAsync(Vmm fresh, CancellationToken cancellationToken);
 
+    /// <summary>Keeps open what the old VMM listens on and the new one is to listen on after it, until the hold on changes ends.</summary>
+    Task HoldListenersAsync(Vmm old, CancellationToken cancellationToken);
+
     /// <summary>Gives the old VMM what it needs for <see cref="DivertNetworkAsync"/>.</summary>
     Task PrepareNetworkAsync(Vmm old, CancellationToken cancellationToken);
 
@@ -65,6 +68,9 @@ internal interface IVmHost
 
     /// <summary>Gives them back to the old VMM, which keeps the guest.</summary>
     Task ReturnNetworkAsync(Vmm old, CancellationToken cancellationToken);
+
+    /// <summary>What of the guest's network was lost in the exchange, after either of the two and since this was last asked; null when nothing was.</summary>
+    Finding? TakeNetworkLoss();
 
     /// <summary>Holds back clients' commands that could change the machine, until disposed. Queries go on.</summary>
     Task<IDisposable> HoldChangesAsync(CancellationToken cancellationToken);

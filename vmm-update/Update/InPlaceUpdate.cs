@@ -116,6 +116,7 @@ internal sealed partial class InPlaceUpdate(UpdateRun run, IInPlaceEngine engine
         _watch.WatchOld(_old);
         await engine.PrepareAsync(_old, inspection, run.Host.InPlaceCommand(target), bars => run.Host.SaveJournal(journal with { TakenOut = bars }), cancellationToken);
         await run.Faults.HitAsync(FaultPoint.PrepareReady, cancellationToken);
+        await run.Host.HoldListenersAsync(_old, cancellationToken);
         _spares = ProgramSpares.Take(_old.PidFd, [.. run.Host.HeldDescriptors.Select(d => d.Number)]);
 
         // Waits in the backlog of a socket that stays; the next program takes it from there as soon as it can.

@@ -71,6 +71,7 @@ internal sealed class SwitchoverPreparation(UpdateRun run, IUpdateEngine engine,
         run.Findings.AddRange(await run.Host.RepeatSettingsAsync(switchover.New, cancellationToken));
         await run.Host.PrepareConsolesAsync(switchover.New, cancellationToken);
         await run.Host.PrepareNetworkAsync(switchover.Old, cancellationToken);
+        await run.Host.HoldListenersAsync(switchover.Old, cancellationToken);
         Drain = RingDrain.Of(switchover.Old);
         await run.Faults.HitAsync(FaultPoint.PrepareVerified, cancellationToken);
     }

@@ -57,6 +57,8 @@ internal sealed class UpdateRun(IVmHost host, UpdateOptions options, FaultPlan f
     public UpdateReport Finish(UpdateReport report)
     {
         Clock.End();
+        if (Host.TakeNetworkLoss() is { } loss)
+            Findings.Add(loss);
         return report with
         {
             TotalMs = Math.Round(Clock.TotalMs, 3),

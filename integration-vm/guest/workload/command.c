@@ -61,6 +61,8 @@ void command_run(char *line)
         run_helper("/bin/net", argument);
     else if (strcmp(line, "bar") == 0)
         run_helper("/bin/bar", argument);
+    else if (strcmp(line, "share") == 0)
+        run_helper("/bin/share", argument);
     else if (strcmp(line, "streams") == 0)
         run_helper("/bin/streams", argument);
     else if (strcmp(line, "poweroff") == 0)

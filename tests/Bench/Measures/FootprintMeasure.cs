@@ -15,7 +15,7 @@ internal sealed class FootprintMeasure(Components components, BenchOptions optio
         await CommandAsync("--help");
         await CommandAsync("list", "--state-dir", state);
         await using var vm = await CprSharpVm.StartAsync(components, state, VmShape.Small());
-        await CommandAsync("status", CprSharpVm.Name, "--state-dir", state);
+        await CommandAsync("status", vm.Name, "--state-dir", state);
         Supervisor("after its start", "fresh", vm.SupervisorPid);
         for (var i = 0; i < options.Rounds; i++)
             await vm.UpdateAsync("transfer");

@@ -10,14 +10,15 @@ internal sealed class CprSharpVm : IMeasuredVm
     private readonly string _state;
     private readonly BareQmp _qmp;
 
-    private CprSharpVm(Components components, string state, BareQmp qmp)
+    private CprSharpVm(Components components, string state, string name, BareQmp qmp)
     {
         _components = components;
         _state = state;
+        Name = name;
         _qmp = qmp;
     }
 
-    public const string Name = "bench";
+    public string Name { get; }
 
     public int QemuPid => Record().GetProperty("pid").GetInt32();
 
@@ -25,20 +26,20 @@ internal sealed class CprSharpVm : IMeasuredVm
 
     public string QmpSocket => Path.Combine(_state, Name, "qmp.sock");
 
-    public static async Task<CprSharpVm> StartAsync(Components components, string state, VmShape shape)
+    public static async Task<CprSharpVm> StartAsync(Components components, string state, VmShape shape, string name = "bench")
     {
-        var serial = Path.Combine(state, "serial");
+        var serial = Path.Combine(state, $"{name}.serial");
         Directory.CreateDirectory(state);
         await ProgramRun.RunAsync(
             components.Program,
             [
-                "run", "--state-dir", state, "--name", Name, "--detach", "--", components.Qemu,
+                "run", "--state-dir", state, "--name", name, "--detach", "--", components.Qemu,
                 "-machine", VmShape.Machine,
                 "-m", shape.MemoryMiB.ToString(CultureInfo.InvariantCulture),
                 .. shape.Arguments,
                 .. GuestSerial.Arguments(shape, serial),
             ]);
-        var vm = new CprSharpVm(components, state, BareQmp.Connect(Path.Combine(state, Name, "qmp.sock")));
+        var vm = new CprSharpVm(components, state, name, BareQmp.Connect(Path.Combine(state, name, "qmp.sock")));
         if (shape.BootsLinux)
             await GuestSerial.WaitUntilReadyAsync(serial);
         return vm;

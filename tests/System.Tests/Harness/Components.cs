@@ -31,6 +31,12 @@ internal static class Components
     /// <summary>Starts a host that systemd runs.</summary>
     public static string ServiceHost => File("CPRSHARP_SERVICE_HOST");
 
+    /// <summary>What runs beside QEMU on real hosts: <c>virtiofsd</c>, <c>swtpm</c>, <c>qemu-storage-daemon</c>.</summary>
+    public static string Companion(string program) => Path.Combine(Value("CPRSHARP_COMPANIONS"), "bin", program);
+
+    /// <summary>PYTHONPATH of QEMU's own QMP client.</summary>
+    public static string PythonQmp => Path.Combine(Value("CPRSHARP_COMPANIONS"), "python");
+
     /// <summary>Installs what was published.</summary>
     public static string Install => File("CPRSHARP_INSTALL");
 

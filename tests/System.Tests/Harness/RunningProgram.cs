@@ -35,6 +35,13 @@ internal sealed class RunningProgram : IDisposable
 
     public bool HasExited => _process.HasExited;
 
+    /// <summary>All of its standard input.</summary>
+    public void Type(string text)
+    {
+        _process.StandardInput.Write(text);
+        _process.StandardInput.Close();
+    }
+
     public void Signal(int signal)
     {
         using var process = PidFd.Open(Pid);
