@@ -29,7 +29,7 @@ def eventually(what_is_wrong, seconds=60):
 class Host:
     """A root file system with libvirtd, and cprsharp as it is installed."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, starts_on):
         directory.chmod(0o755)
         installed = directory / "installed"
         vmm.require((REPOSITORY / "artifacts/cprsharp").exists(), "artifacts/cprsharp is not there: `make publish` builds it")
@@ -39,7 +39,7 @@ class Host:
                                         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.root = Path(f"/proc/{self.process.pid}/root")
         self.await_libvirtd()
-        self.write("/etc/cprsharp/cprsharp.json", json.dumps({"Libvirt": {"Qemu": QEMU}, "Update": {"PrepareDeadlineSeconds": 120}}))
+        self.write("/etc/cprsharp/cprsharp.json", json.dumps({"Libvirt": {"Qemu": starts_on}, "Update": {"PrepareDeadlineSeconds": 120}}))
 
     def write(self, path, text):
         path = self.root / path[1:]
@@ -118,8 +118,8 @@ class Domain(vmm.Vmm):
 
     has_disk = True
 
-    def __init__(self, host, name):
-        self.host, self.name, self.directory = host, name, host.directory
+    def __init__(self, host, name, devices=""):
+        self.host, self.name, self.directory, self.devices = host, name, host.directory, devices
         self.serial = self.directory / f"{name}.serial"
         for image, file in ("kernel", os.environ["CPRSHARP_HOST_KERNEL"]), ("initrd", os.environ["CPRSHARP_GUEST_INITRD"]):
             shutil.copyfile(file, host.root / IMAGES[1:] / image)
@@ -130,8 +130,7 @@ class Domain(vmm.Vmm):
         host.run("virsh", "-q", "define", f"/root/{name}.xml")
 
     def xml(self):
-        append = os.environ["CPRSHARP_GUEST_APPEND"].replace("ttyS0", "hvc0")   # as in vmm.py
-        append += " no_timer_check cprsharp.mem=4 cprsharp.duty=1 cprsharp.tick=100"
+        append = os.environ["CPRSHARP_GUEST_APPEND"] + " no_timer_check cprsharp.mem=4 cprsharp.duty=1 cprsharp.tick=100"
         return f"""
             <domain type='kvm'>
               <name>{self.name}</name>
@@ -164,8 +163,9 @@ class Domain(vmm.Vmm):
                   <source file='{IMAGES}/{self.name}.raw'/>
                   <target dev='vda' bus='virtio'/>
                 </disk>
-                <console type='unix'><source mode='bind' path='{self.serial}'/><target type='virtio'/></console>
+                <serial type='unix'><source mode='bind' path='{self.serial}'/></serial>
                 <memballoon model='none'/>
+                {self.devices}
               </devices>
             </domain>
             """
