@@ -38,6 +38,7 @@ class Host:
         self.process = subprocess.Popen([REPOSITORY / "integration-vm/libvirt/in-virtual-host", os.environ["CPRSHARP_LIBVIRT_ROOT"], installed],
                                         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.root = Path(f"/proc/{self.process.pid}/root")
+        (directory / "state").symlink_to(self.root / "run/cprsharp")   # where logs are looked for when it fails
         self.await_libvirtd()
         self.write("/etc/cprsharp/cprsharp.json", json.dumps({"Libvirt": {"Qemu": starts_on}, "Update": {"PrepareDeadlineSeconds": 120}}))
 
@@ -51,13 +52,15 @@ class Host:
                 "NO_COLOR=1", "DOTNET_EnableDiagnostics=0", *map(str, command)]
 
     def attempt(self, *command):
-        return subprocess.run(self.command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240)
+        return subprocess.run(self.command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=240)
 
     def run(self, *command, expect=0):
         """What it prints; shown as an operator's session."""
         print(f"$ {' '.join(map(str, command))}", flush=True)
         done = self.attempt(*command)
-        print(done.stdout.rstrip(), flush=True)
+        # virsh looks for polkit, which is not there, and is let in without.
+        errors = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("Authorization not available"))
+        print((done.stdout + errors).rstrip(), flush=True)
         vmm.require(done.returncode == expect, f"{command[0]} {command[1]} ended with {done.returncode}, expected {expect}")
         return done.stdout
 
@@ -65,7 +68,7 @@ class Host:
         def wrong():
             vmm.require(self.process.poll() is None, "the host with libvirt has ended")
             done = self.attempt("virsh", "-q", "list")
-            return done.returncode and f"libvirtd does not come up: {done.stdout.strip()}"
+            return done.returncode and f"libvirtd does not come up: {done.stderr.strip()}"
         eventually(wrong)
 
     def restart_libvirtd(self):
@@ -103,7 +106,7 @@ class Events:
     def toggle(self):
         for command in "suspend", "resume":
             done = self.domain.host.attempt("virsh", "-q", command, self.domain.name)
-            vmm.require(done.returncode == 0, done.stdout)
+            vmm.require(done.returncode == 0, done.stderr)
 
     def proved(self):
         """The lines up to those of a pause of now."""
