@@ -365,7 +365,11 @@ def verify_disk(last):
     device = f"/dev/{next(Path('/sys/bus/pci/devices', NVME).glob('nvme/nvme*/nvme*n1')).name}"
     with tempfile.NamedTemporaryFile() as copy:
         oracle("dd", f"if={device}", f"of={copy.name}", "bs=1M", "count=16", "status=none")
-        verdict = subprocess.run([os.environ["CPRSHARP_VERIFY_DISK"], copy.name], stdout=subprocess.PIPE, text=True)
+        verify_image(copy.name, last)
+
+
+def verify_image(image, last):
+    verdict = subprocess.run([os.environ["CPRSHARP_VERIFY_DISK"], image], stdout=subprocess.PIPE, text=True)
     print(f"verify-disk: {verdict.stdout.strip()}", flush=True)
     require(verdict.returncode == 0, "the disk is not whole")
     require(f" highest_seq={last} " in verdict.stdout, f"the guest's last block was {last}")

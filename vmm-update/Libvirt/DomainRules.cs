@@ -98,7 +98,7 @@ internal sealed class DomainRules(XElement domain, AdviceFacts facts)
         else if (labels.FirstOrDefault(l => Value(l, "type") == "static") is { } own)
             Warn("confinement", own.Element("label")?.Value.Trim() ?? module.Model, "the domain has a profile of your own, which has to allow what the supervisor needs", $"include <abstractions/libvirt-qemu> in it, or the rules of {LibvirtHost.AppArmorRules}");
         else
-            Warn("confinement", module.Model, "supervisor and QEMUs run under the domain's own profile, which has rules for them; a whole update under it has not been seen yet", $"rehearse it with a domain that may fail, or {unconfined}");
+            Warn("confinement", module.Model, "supervisor and QEMUs run under the domain's own profile, which has rules for them; an update under it was seen with Linux 7.3 and libvirt 11.3 alone", $"rehearse it with a domain that may fail, or {unconfined}");
     }
 
     private void Device(XElement device)

@@ -37,7 +37,7 @@ internal static class PassThroughRules
             else if (device.IsMediated)
                 yield return Finding.Fail("vfio", device.Name, "mediated device (mdev): its driver has the guest's pages pinned for the old VMM, and QEMU does not hand such devices over", "unplug the device for the update (device_del)");
             else if (!device.ByIommufd)
-                yield return Finding.Fail("vfio", device.Name, "attached through a legacy VFIO container, whose mappings cannot be handed over", "start the VM with -object iommufd,id=iommufd0 and iommufd=iommufd0 on the device");
+                yield return Finding.Fail("vfio", device.Name, "attached through a legacy VFIO container, whose mappings cannot be handed over", "start the VM with -object iommufd,id=iommufd0 and iommufd=iommufd0 on the device; what libvirt has to offer, `cprsharp libvirt check` says");
             else if (!device.HasId)
                 yield return Finding.Fail("vfio", device.Name, "the device has no id, by which QEMU hands it over", "start the VM with id= on the device");
             else if (device.Host.Length == 0)

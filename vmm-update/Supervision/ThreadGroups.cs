@@ -18,7 +18,20 @@ internal static class ThreadGroups
     public static IEnumerable<string> Apart(int pid)
     {
         var main = ProcFs.Cgroups(pid);
-        return ProcFs.Threads(pid).Where(t => t != pid).SelectMany(ProcFs.Cgroups).Except(main).Select(OfThreads).Distinct(StringComparer.Ordinal);
+        return ProcFs.Threads(pid).Where(t => t != pid).SelectMany(GroupsOf).Except(main).Select(OfThreads).Distinct(StringComparer.Ordinal);
+    }
+
+    /// <summary>None for a thread that has ended since it was listed, as QEMU's workers do: the others' groups count all the same.</summary>
+    private static IReadOnlyList<CgroupEntry> GroupsOf(int thread)
+    {
+        try
+        {
+            return ProcFs.Cgroups(thread);
+        }
+        catch (SyscallException e) when (e.Errno is Errno.ENOENT or Errno.ESRCH)
+        {
+            return [];
+        }
     }
 
     private static string In(CgroupEntry group, string file) =>
