@@ -91,7 +91,22 @@ internal sealed class Domain : IAsyncDisposable
     {
         File.Delete(_host.File($"{Name}.log")); // of an earlier boot
         await VirshAsync("start");
-        await Log.ReadyAsync(HasDisk);
+        try
+        {
+            await Log.ReadyAsync(HasDisk);
+        }
+        catch (Exception e)
+        {
+            throw new InvalidOperationException($"{e.Message}\n{await DescribeAsync()}", e);
+        }
+    }
+
+    /// <summary>Where a guest is that says nothing.</summary>
+    private async Task<string> DescribeAsync()
+    {
+        string[][] questions = [["domstate", "--reason"], ["qemu-monitor-command", "--hmp", "info registers -a"], ["qemu-monitor-command", "--hmp", "info chardev"]];
+        var answers = await Task.WhenAll(questions.Select(q => TryVirshAsync(q[0], q[1..])));
+        return string.Join('\n', answers.Select(static a => $"{a.Output}{a.Errors}"));
     }
 
     public Task<string> VirshAsync(string command, params string[] arguments) => _host.VirshAsync([command, "--domain", Name, .. arguments]);
