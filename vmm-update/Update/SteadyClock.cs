@@ -6,6 +6,9 @@ internal sealed class SteadyClock(TimeProvider time)
     /// <summary>Between two looks at two clocks this process may have been kept from the processor for as long.</summary>
     private static readonly TimeSpan Unsure = TimeSpan.FromMilliseconds(100);
 
+    /// <summary>What is read is never as old: the clock was set after it was written.</summary>
+    private static readonly TimeSpan Moment = TimeSpan.FromMinutes(1);
+
     private readonly TimeSpan _ahead = Ahead(time);
 
     public SteadyClock()
@@ -17,6 +20,9 @@ internal sealed class SteadyClock(TimeProvider time)
     /// <param name="microseconds">What it said a moment ago.</param>
     public long Steady(long microseconds)
     {
+        var now = (time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond;
+        if (now - microseconds < -Unsure.TotalMicroseconds || now - microseconds > Moment.TotalMicroseconds)
+            microseconds = now;
         var step = Ahead(time) - _ahead;
         return step.Duration() < Unsure ? microseconds : microseconds - (long)step.TotalMicroseconds;
     }

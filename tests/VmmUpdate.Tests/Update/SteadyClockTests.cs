@@ -22,6 +22,22 @@ public sealed class SteadyClockTests
         Assert.Equal(8000, clock.Steady(time.Microseconds) - before);
     }
 
+    [Theory]
+    [InlineData(3600)]
+    [InlineData(-3600)]
+    public void Nor_does_one_that_is_set_after_the_timestamp_was_written(double step)
+    {
+        var time = new SetClock();
+        var clock = new SteadyClock(time);
+        var before = clock.Steady(time.Microseconds);
+
+        time.Pass(TimeSpan.FromMilliseconds(8));
+        var written = time.Microseconds;
+        time.Set(TimeSpan.FromSeconds(step));
+
+        Assert.Equal(8000, clock.Steady(written) - before);
+    }
+
     private sealed class SetClock : TimeProvider
     {
         private TimeSpan _passed;
