@@ -173,8 +173,7 @@ internal sealed class ConsoleLink : IDisposable
     private static async Task<bool> TryAddAsync(Vmm vmm, string chardev, Socket theirs, bool last, CancellationToken cancellationToken)
     {
         var name = $"cprsharp-{chardev}";
-        await vmm.Qmp.ExecuteAsync(
-            "getfd", new JsonObject { ["fdname"] = name }, new QmpCommandOptions { Descriptors = [theirs.SafeHandle] }, cancellationToken);
+        await vmm.GiveAsync(name, theirs.SafeHandle, cancellationToken);
         try
         {
             await vmm.ExecuteAsync("add_client", new JsonObject { ["protocol"] = chardev, ["fdname"] = name }, cancellationToken);

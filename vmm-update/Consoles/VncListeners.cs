@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Supervision;
 
 namespace CprSharp.VmmUpdate.Consoles;
 
@@ -24,12 +25,9 @@ internal sealed class VncListeners : IDisposable
                 .Where(s => !s.GetProperty("websocket").GetBoolean())
                 .Select(s => (s.GetProperty("family").GetString(), s.GetProperty("service").GetString()))
                 .ToHashSet();
-            foreach (var entry in ProcFs.Descriptors(vmm.Pid).Where(d => places.Count > 0 && d.Info.Kind == DescriptorKind.Socket))
+            foreach (var socket in places.Count > 0 ? ListeningSockets.Of(vmm.PidFd) : [])
             {
-                var descriptor = vmm.PidFd.GetDescriptor(entry.Number);
-                var socket = new Socket(new SafeSocketHandle(descriptor.DangerousGetHandle(), ownsHandle: true));
-                descriptor.SetHandleAsInvalid();
-                if (IsListening(socket) && places.Contains(PlaceOf(socket)))
+                if (places.Contains(PlaceOf(socket)))
                     held._sockets.Add(socket);
                 else
                     socket.Dispose();
@@ -55,7 +53,7 @@ internal sealed class VncListeners : IDisposable
             foreach (var (i, socket) in _sockets.Index())
             {
                 var name = $"cprsharp-vnc-{i}";
-                await vmm.Qmp.ExecuteAsync("getfd", new JsonObject { ["fdname"] = name }, new QmpCommandOptions { Descriptors = [socket.SafeHandle] }, cancellationToken);
+                await vmm.GiveAsync(name, socket.SafeHandle, cancellationToken);
                 addresses.Add((JsonNode)new JsonObject { ["type"] = "fd", ["str"] = name });
             }
 
@@ -77,8 +75,6 @@ internal sealed class VncListeners : IDisposable
         _sockets.ForEach(s => s.Dispose());
         _sockets.Clear();
     }
-
-    private static bool IsListening(Socket socket) => (int)socket.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.AcceptConnection)! != 0;
 
     private static (string?, string?) PlaceOf(Socket socket) => socket.LocalEndPoint switch
     {

@@ -48,6 +48,9 @@ internal sealed class Switchover(VmDirectory directory, Vmm old, int newGenerati
     /// <summary>The VM as it was inspected.</summary>
     public VmInspection Vm { get; } = vm;
 
+    /// <summary>Whether the guest ran when the update began, and so runs after it.</summary>
+    public bool WasRunning => Vm.IsRunning;
+
     public VmDirectory Directory { get; } = directory;
 
     public Vmm Old { get; } = old;

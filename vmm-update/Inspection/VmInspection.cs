@@ -56,6 +56,8 @@ internal sealed record VmInspection
 
     public required string RunState { get; init; }
 
+    public bool IsRunning => RunState == "running";
+
     public required bool AuxRamShared { get; init; }
 
     /// <summary>What QEMU would pass on as memory of devices that are gone, though it is something else by now.</summary>

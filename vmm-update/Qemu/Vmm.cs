@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using CprSharp.Memfd;
@@ -143,6 +144,10 @@ internal sealed class Vmm : IAsyncDisposable
 
     public Task<JsonElement> ExecuteAsync(string command, CancellationToken cancellationToken) =>
         Qmp.ExecuteAsync(command, null, null, cancellationToken);
+
+    /// <summary>Gives the VMM a duplicate of a descriptor, under a name by which commands speak of it (<c>getfd</c>).</summary>
+    public Task GiveAsync(string name, SafeHandle descriptor, CancellationToken cancellationToken) =>
+        Qmp.ExecuteAsync("getfd", new JsonObject { ["fdname"] = name }, new QmpCommandOptions { Descriptors = [descriptor] }, cancellationToken);
 
     public async Task<string> QueryRunStateAsync(CancellationToken cancellationToken) =>
         (await ExecuteAsync("query-status", cancellationToken)).GetProperty("status").GetString() ?? "";

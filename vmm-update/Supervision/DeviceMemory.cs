@@ -86,27 +86,12 @@ internal sealed class DeviceMemory(Vmm vmm, ILogger logger) : IAsyncDisposable
     public async Task RestoreAsync(CancellationToken cancellationToken)
     {
         await _one.WaitAsync(cancellationToken);
-        var spare = new List<string>();
         try
         {
-            // A descriptor that is sent gets the lowest free number, so the holes below have to be filled as well.
-            while (Missing() is { Count: > 0 } missing)
-            {
-                var next = LowestFree(Open());
-                var file = missing.Find(f => f.Number == next) ?? missing[0];
-                var name = $"cprsharp-{Guid.NewGuid():N}";
-                await vmm.Qmp.ExecuteAsync(
-                    "getfd", new JsonObject { ["fdname"] = name }, new QmpCommandOptions { Descriptors = [file.Handle] }, cancellationToken);
-                if (Missing().Contains(file))
-                    spare.Add(name);
-                else
-                    SupervisorLog.DeviceMemory(logger, $"descriptor {file.Number} ({file.Name}) of an unplugged device was opened again");
-            }
+            await ReopenAsync(cancellationToken);
         }
         finally
         {
-            foreach (var name in spare)
-                await vmm.ExecuteAsync("closefd", new JsonObject { ["fdname"] = name }, CancellationToken.None);
             _one.Release();
         }
     }
@@ -126,6 +111,32 @@ internal sealed class DeviceMemory(Vmm vmm, ILogger logger) : IAsyncDisposable
         _one.Dispose();
     }
 
+    /// <summary>A descriptor that is sent gets the lowest free number, so the holes below have to be filled as well.</summary>
+    private async Task ReopenAsync(CancellationToken cancellationToken)
+    {
+        var spare = new List<string>();
+        try
+        {
+            var open = Open();
+            while (Missing(open) is { Count: > 0 } missing)
+            {
+                var file = missing.Find(f => f.Number == LowestFree(open)) ?? missing[0];
+                var name = $"cprsharp-{Guid.NewGuid():N}";
+                await vmm.GiveAsync(name, file.Handle, cancellationToken);
+                open = Open();
+                if (open.ContainsKey(file.Number))
+                    SupervisorLog.DeviceMemory(logger, $"descriptor {file.Number} ({file.Name}) of an unplugged device was opened again");
+                else
+                    spare.Add(name);
+            }
+        }
+        finally
+        {
+            foreach (var name in spare)
+                await vmm.ExecuteAsync("closefd", new JsonObject { ["fdname"] = name }, CancellationToken.None);
+        }
+    }
+
     private async Task WhenUnpluggedAsync(Task before, CancellationToken cancellationToken)
     {
         await before.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -134,7 +145,7 @@ internal sealed class DeviceMemory(Vmm vmm, ILogger logger) : IAsyncDisposable
             var clock = Stopwatch.StartNew();
             while (clock.Elapsed < Patience && !vmm.Exited.IsCompleted)
             {
-                if (Missing().Count > 0)
+                if (Missing(Open()).Count > 0)
                 {
                     await RestoreAsync(cancellationToken);
                     return;
@@ -149,11 +160,11 @@ internal sealed class DeviceMemory(Vmm vmm, ILogger logger) : IAsyncDisposable
         }
     }
 
-    private List<DeviceFile> Missing()
+    /// <summary>None where the descriptors could not be listed.</summary>
+    private List<DeviceFile> Missing(Dictionary<int, DescriptorEntry> open)
     {
-        var open = Open();
         lock (_lock)
-            return [.. _files.Values.Where(f => !open.ContainsKey(f.Number))];
+            return open.Count == 0 ? [] : [.. _files.Values.Where(f => !open.ContainsKey(f.Number))];
     }
 
     private Dictionary<int, DescriptorEntry> Open()

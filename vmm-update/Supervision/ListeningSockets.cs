@@ -29,15 +29,27 @@ internal static class ListeningSockets
     /// <summary>A duplicate of the process's listening socket for this address; null when it has none.</summary>
     public static Socket? Find(PidFd process, EndpointAddress address)
     {
-        foreach (var descriptor in ProcFs.Descriptors(process.Pid).Where(d => d.Info.Kind == DescriptorKind.Socket))
+        foreach (var socket in Of(process))
         {
-            var socket = Own(process.GetDescriptor(descriptor.Number));
-            if (Listens(socket) && Matches(socket.LocalEndPoint, address))
+            if (Matches(socket.LocalEndPoint, address))
                 return socket;
             socket.Dispose();
         }
 
         return null;
+    }
+
+    /// <summary>Duplicates of all sockets on which the process listens, each the caller's as soon as it is reached.</summary>
+    public static IEnumerable<Socket> Of(PidFd process)
+    {
+        foreach (var descriptor in ProcFs.Descriptors(process.Pid).Where(d => d.Info.Kind == DescriptorKind.Socket))
+        {
+            var socket = Own(process.GetDescriptor(descriptor.Number));
+            if (Listens(socket))
+                yield return socket;
+            else
+                socket.Dispose();
+        }
     }
 
     /// <summary>Accepts and closes what waits for the monitor of a VMM that has its one client and accepts nobody: connections that nobody uses any more.</summary>

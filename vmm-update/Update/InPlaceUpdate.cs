@@ -36,7 +36,7 @@ internal sealed partial class InPlaceUpdate(UpdateRun run, IInPlaceEngine engine
     /// <summary>Never throws for a failing update: the report says what happened.</summary>
     public async Task<UpdateReport> RunAsync(UpdateReport report, VmInspection inspection, QemuBinary target, CancellationToken cancellationToken)
     {
-        _wasRunning = inspection.RunState == "running";
+        _wasRunning = inspection.IsRunning;
         try
         {
             run.Clock.Enter(UpdatePhase.Prepare);

@@ -38,7 +38,7 @@ internal sealed class SwitchoverPreparation(UpdateRun run, IUpdateEngine engine,
                 switchover.New.Pid,
                 ProcFs.StartTimeTicks(switchover.New.Pid),
                 switchover.NewFacts.Path,
-                switchover.Vm.RunState == "running",
+                switchover.WasRunning,
                 switchover.NewFacts.Version.ToString(),
                 run.Started,
                 engine.CompletionIsFinal(switchover.Vm))

@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging;
 namespace CprSharp.VmmUpdate.Update;
 
 /// <summary>The way back to the old VMM, after the new one is seen to be dead and never to have run the guest.</summary>
-internal sealed partial class SwitchoverReturn(UpdateRun run, IUpdateEngine engine, Switchover switchover, SwitchoverWatch watch, bool wasRunning)
+internal sealed partial class SwitchoverReturn(UpdateRun run, IUpdateEngine engine, Switchover switchover, SwitchoverWatch watch)
 {
     private readonly ILogger _logger = run.Logger;
 
@@ -40,7 +40,7 @@ internal sealed partial class SwitchoverReturn(UpdateRun run, IUpdateEngine engi
 
             await Settling.BackAsync(engine, switchover.Old, run.Findings, deadline.Token);
             await ReconnectAsync(switchover.Old, deadline.Token);
-            await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, wasRunning, deadline.Token);
+            await OldVmmRecovery.GiveGuestBackAsync(switchover.Old, switchover.WasRunning, deadline.Token);
             await engine.RestoreAsync(switchover.Old, deadline.Token);
             if (switchover.HasNew)
             {

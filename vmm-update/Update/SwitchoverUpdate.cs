@@ -29,7 +29,6 @@ internal sealed partial class SwitchoverUpdate : IAsyncDisposable
     private readonly SwitchoverWatch _watch = new();
     private readonly Switchover _switchover;
     private readonly SwitchoverPreparation _preparation;
-    private readonly bool _wasRunning;
     private bool _continued;
 
     public SwitchoverUpdate(UpdateRun run, IUpdateEngine engine, VmInspection inspection, QemuBinary target)
@@ -38,10 +37,9 @@ internal sealed partial class SwitchoverUpdate : IAsyncDisposable
         _logger = run.Logger;
         _run = run;
         _engine = engine;
-        _wasRunning = inspection.RunState == "running";
         _switchover = new Switchover(run.Host.Directory, old, old.Generation + 1, inspection, target)
         {
-            AwaitsLoad = !_wasRunning || run.Host.HasTaps || engine.CompletionIsFinal(inspection),
+            AwaitsLoad = !inspection.IsRunning || run.Host.HasTaps || engine.CompletionIsFinal(inspection),
             NoteTakenOut = bars => _preparation!.NoteTakenOut(bars),
         };
         _preparation = new SwitchoverPreparation(run, engine, _switchover, _watch);
@@ -82,7 +80,7 @@ internal sealed partial class SwitchoverUpdate : IAsyncDisposable
             boost = _run.Options.PauseBoost ? PauseBoost.TryBegin([_switchover.Old.Pid, _switchover.New.Pid, Environment.ProcessId], _preparation.KvmThreads, _run.Host.RealTime) : null;
             await _engine.BeginAsync(_switchover, pause.Token);
             await _run.Faults.HitAsync(FaultPoint.TransferBegin, pause.Token);
-            if (_wasRunning)
+            if (_switchover.WasRunning)
                 await StoppedAsync(pause.Token);
 
             _run.Clock.Enter(UpdatePhase.Transfer);
@@ -154,7 +152,7 @@ internal sealed partial class SwitchoverUpdate : IAsyncDisposable
     private async Task CommitAsync(CancellationToken cancellationToken)
     {
         await _run.Host.ConnectNetworkAsync(_switchover.New);
-        if (!_wasRunning)
+        if (!_switchover.WasRunning)
         {
             if (await _switchover.New.QueryRunStateAsync(cancellationToken) is var state && state != "paused")
                 throw new UpdateException("verify", $"the new VMM is '{state}' where 'paused' was expected", "see the VMM's log");
@@ -268,7 +266,7 @@ internal sealed partial class SwitchoverUpdate : IAsyncDisposable
     private Task<UpdateReport> GoBackAsync(UpdateReport report, bool pastReturn, UpdateOutcome unpaused)
     {
         LogRollback(report.Error?.Message ?? "");
-        return new SwitchoverReturn(_run, _engine, _switchover, _watch, _wasRunning).RunAsync(report, pastReturn, unpaused);
+        return new SwitchoverReturn(_run, _engine, _switchover, _watch).RunAsync(report, pastReturn, unpaused);
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "update given up, going back to the old VMM: {Reason}")]
