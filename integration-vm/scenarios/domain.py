@@ -195,10 +195,11 @@ class Domain(vmm.Vmm):
         process = Path("/proc", str(self.record()["pid"]))
         found = {}
         for task in process.glob("task/*"):
-            name = "main" if task.name == process.name else (task / "comm").read_text().strip()
-            if re.match(r"main$|CPU \d+/|IO ", name):
-                cpus = re.search(r"Cpus_allowed_list:\s*(\S+)", (task / "status").read_text())[1]
-                found[name] = int(task.name), (task / "cgroup").read_text().strip().removeprefix("0::"), cpus
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):   # it has ended, as QEMU's workers do
+                name = "main" if task.name == process.name else (task / "comm").read_text().strip()
+                if re.match(r"main$|CPU \d+/|IO ", name):
+                    cpus = re.search(r"Cpus_allowed_list:\s*(\S+)", (task / "status").read_text())[1]
+                    found[name] = int(task.name), (task / "cgroup").read_text().strip().removeprefix("0::"), cpus
         return found
 
     def limits(self):

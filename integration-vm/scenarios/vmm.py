@@ -322,14 +322,23 @@ def told(report):
           + (f"; {report['error']['message']}" if report["error"] else ""), flush=True)
 
 
+def has_vfio(process):
+    """Whether a process has a passed-through device open: its descriptors come and go while they are looked at, and so may it."""
+    with contextlib.suppress(FileNotFoundError):   # it has ended
+        for fd in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(fd).startswith("/dev/vfio/devices/"):
+                    return True
+    return False
+
+
 def holders_of_vfio():
     """The QEMUs that have a passed-through device open."""
-    def holds(process):
+    def is_qemu(process):
         with contextlib.suppress(OSError):   # it has ended
-            return (process / "cmdline").read_bytes().split(b"\0")[0].endswith(b"qemu-system-x86_64") and any(
-                os.readlink(fd).startswith("/dev/vfio/devices/") for fd in (process / "fd").iterdir())
+            return (process / "cmdline").read_bytes().split(b"\0")[0].endswith(b"qemu-system-x86_64")
         return False
-    return sorted(int(process.name) for process in Path("/proc").glob("[0-9]*") if holds(process))
+    return sorted(int(process.name) for process in Path("/proc").glob("[0-9]*") if is_qemu(process) and has_vfio(process))
 
 
 def said(done):
