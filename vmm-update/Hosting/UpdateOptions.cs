@@ -15,7 +15,10 @@ public sealed class UpdateOptions
     /// <summary>Whether a guardian waits beside the supervisor and takes the VM over when it dies.</summary>
     public bool Guardian { get; set; } = true;
 
-    /// <summary>Whether both VMMs and the supervisor get real-time scheduling for the milliseconds of the pause (needs CAP_SYS_NICE or RLIMIT_RTPRIO).</summary>
+    /// <summary>
+    /// Whether both VMMs and the supervisor get real-time scheduling for the milliseconds of the pause (needs CAP_SYS_NICE or RLIMIT_RTPRIO), and
+    /// no processor sleeps meanwhile (needs write access to /dev/cpu_dma_latency).
+    /// </summary>
     public bool PauseBoost { get; set; } = true;
 
     /// <summary>How long the preparation may take while the guest runs, in seconds.</summary>
