@@ -9,7 +9,7 @@ internal sealed class SteadyClock(TimeProvider time)
     /// <summary>What is read is never as old: the clock was set after it was written.</summary>
     private static readonly TimeSpan Moment = TimeSpan.FromMinutes(1);
 
-    private readonly TimeSpan _ahead = Ahead(time);
+    private readonly TimeSpan _ahead = Ahead(time, Wall(time));
 
     public SteadyClock()
         : this(TimeProvider.System)
@@ -20,13 +20,16 @@ internal sealed class SteadyClock(TimeProvider time)
     /// <param name="microseconds">What it said a moment ago.</param>
     public long Steady(long microseconds)
     {
-        var now = (time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond;
-        if (now - microseconds < -Unsure.TotalMicroseconds || now - microseconds > Moment.TotalMicroseconds)
-            microseconds = now;
-        var step = Ahead(time) - _ahead;
-        return step.Duration() < Unsure ? microseconds : microseconds - (long)step.TotalMicroseconds;
+        var wall = Wall(time);
+        var written = TimeSpan.FromMicroseconds(microseconds);
+        if (wall - written < -Unsure || wall - written > Moment)
+            written = wall;
+        var step = Ahead(time, wall) - _ahead;
+        return (step.Duration() < Unsure ? written : written - step).Ticks / TimeSpan.TicksPerMicrosecond;
     }
 
+    private static TimeSpan Wall(TimeProvider time) => time.GetUtcNow() - DateTimeOffset.UnixEpoch;
+
     /// <summary>By how much the wall clock is ahead of the one that nobody sets.</summary>
-    private static TimeSpan Ahead(TimeProvider time) => time.GetUtcNow() - DateTimeOffset.UnixEpoch - time.GetElapsedTime(0);
+    private static TimeSpan Ahead(TimeProvider time, TimeSpan wall) => wall - time.GetElapsedTime(0);
 }

@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Networking;
 using Xunit;
@@ -5,53 +6,55 @@ using Xunit;
 namespace CprSharp.VmmUpdate.Tests.Networking;
 
 /// <summary>No frame is dropped while the guest runs, and none without being counted when it waits.</summary>
-public sealed class TapOutletTests
+public sealed class TapOutletTests : IDisposable
 {
     private const int FrameLength = 1500;
+
+    private readonly Socket _near;
+    private readonly Socket _far;
+    private readonly int _filled;
+    private readonly TapOutlet _outlet = new();
+
+    public TapOutletTests()
+    {
+        (_near, _far) = UnixSocket.Pair(SocketType.Dgram);
+        _near.Blocking = false;
+        _filled = Fill(_near);
+    }
 
     [Fact]
     public async Task WhileTheGuestRunsItWaitsForRoom()
     {
-        var (near, far) = UnixSocket.Pair(System.Net.Sockets.SocketType.Dgram);
-        using (near)
-        using (far)
-        using (var outlet = new TapOutlet())
-        {
-            near.Blocking = false;
-            var filled = Fill(near);
-            var sending = Task.Run(() => outlet.Send(near.SafeHandle, new byte[FrameLength]));
-            var got = 0;
-            var buffer = new byte[2 * FrameLength];
-            Assert.False(sending.IsCompleted);
-            for (; got <= filled; got++)
-                Assert.Equal(FrameLength, await far.ReceiveAsync(buffer).WaitAsync(TimeSpan.FromSeconds(20)));
-            await sending.WaitAsync(TimeSpan.FromSeconds(20));
-            Assert.Equal(0, outlet.Refused);
-        }
+        var sending = Task.Run(() => _outlet.Send(_near.SafeHandle, new byte[FrameLength]));
+        var buffer = new byte[2 * FrameLength];
+        Assert.False(sending.IsCompleted);
+        for (var got = 0; got <= _filled; got++)
+            Assert.Equal(FrameLength, await _far.ReceiveAsync(buffer).WaitAsync(TimeSpan.FromSeconds(20)));
+        await sending.WaitAsync(TimeSpan.FromSeconds(20));
+        Assert.Equal(0, _outlet.Refused);
     }
 
     [Fact]
     public async Task WhenItWaitsForUsWhatIsRefusedIsCounted()
     {
-        var (near, far) = UnixSocket.Pair(System.Net.Sockets.SocketType.Dgram);
-        using (near)
-        using (far)
-        using (var outlet = new TapOutlet())
+        var sending = Task.Run(() =>
         {
-            near.Blocking = false;
-            Fill(near);
-            var sending = Task.Run(() =>
-            {
-                for (var i = 0; i < 100; i++)
-                    outlet.Send(near.SafeHandle, new byte[FrameLength]);
-            });
-            outlet.Hurry();
-            await sending.WaitAsync(TimeSpan.FromSeconds(20)); // not a second for each
-            Assert.Equal(100, outlet.Refused);
-        }
+            for (var i = 0; i < 100; i++)
+                _outlet.Send(_near.SafeHandle, new byte[FrameLength]);
+        });
+        _outlet.Hurry();
+        await sending.WaitAsync(TimeSpan.FromSeconds(20)); // not a second for each
+        Assert.Equal(100, _outlet.Refused);
     }
 
-    private static int Fill(System.Net.Sockets.Socket socket)
+    public void Dispose()
+    {
+        _outlet.Dispose();
+        _near.Dispose();
+        _far.Dispose();
+    }
+
+    private static int Fill(Socket socket)
     {
         var frame = new byte[FrameLength];
         for (var count = 0; ; count++)
