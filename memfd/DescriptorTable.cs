@@ -31,7 +31,9 @@ public static class DescriptorTable
             ToEventStop(process);
             var syscall = SyscallInstruction(process.Pid);
             var before = Ptrace.Registers(process.Pid);
-            var failed = changes.Select(c => Duplicate(process, syscall, c.From, c.To, before)).FirstOrDefault(e => e is not null);
+            SyscallException? failed = null;
+            for (var i = 0; i < changes.Count && failed is null; i++)
+                failed = Duplicate(process, syscall, changes[i].From, changes[i].To, before);
 
             // Stopped once more, where a signal would be handled: only there the kernel restarts what was interrupted.
             Ptrace.Request(LibC.PTRACE_INTERRUPT, process.Pid, 0);

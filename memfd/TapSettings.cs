@@ -55,8 +55,13 @@ public sealed record TapSettings(int HeaderBytes, uint Offloads, IReadOnlyList<b
     /// <param name="socket">Any socket in its network namespace.</param>
     /// <param name="name">Its name there.</param>
     /// <exception cref="SyscallException">SIOCETHTOOL and others.</exception>
-    internal static TapSettings Read(IReadOnlyList<SafeHandle> queues, SafeHandle socket, string name) =>
-        new(HeaderBytesOf(queues[0]), OffloadsOf(socket, name), [.. queues.Select(IsAttached)]);
+    internal static TapSettings Read(IReadOnlyList<SafeHandle> queues, SafeHandle socket, string name)
+    {
+        var attached = new bool[queues.Count];
+        for (var i = 0; i < attached.Length; i++)
+            attached[i] = IsAttached(queues[i]);
+        return new(HeaderBytesOf(queues[0]), OffloadsOf(socket, name), attached);
+    }
 
     /// <summary>Makes them a device's.</summary>
     /// <param name="queues">All queues of the device.</param>
@@ -66,12 +71,12 @@ public sealed record TapSettings(int HeaderBytes, uint Offloads, IReadOnlyList<b
         SetHeaderBytes(queues[0], HeaderBytes);
         if (HeaderBytes > 0 && LibC.ioctl(queues[0], LibC.TUNSETOFFLOAD, (nint)Offloads) != 0)
             throw SyscallException.FromLastError("TUNSETOFFLOAD", $"0x{Offloads:x}");
-        foreach (var (queue, attached) in queues.Zip(Attached))
+        for (var i = 0; i < queues.Count && i < Attached.Count; i++)
         {
-            if (IsAttached(queue) == attached)
+            if (IsAttached(queues[i]) == Attached[i])
                 continue;
-            var request = new LibC.ifreq_t { ifr_flags = attached ? LibC.IFF_ATTACH_QUEUE : LibC.IFF_DETACH_QUEUE };
-            TapDevice.Control(queue, LibC.TUNSETQUEUE, ref request, "TUNSETQUEUE", null);
+            var request = new LibC.ifreq_t { ifr_flags = Attached[i] ? LibC.IFF_ATTACH_QUEUE : LibC.IFF_DETACH_QUEUE };
+            TapDevice.Control(queues[i], LibC.TUNSETQUEUE, ref request, "TUNSETQUEUE", null);
         }
     }
 

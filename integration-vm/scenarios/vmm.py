@@ -318,7 +318,8 @@ class Concurrent:
 
 def told(report):
     """Prints an update's report."""
-    print(f"update: {report['outcome']} with {report['engine']}, pause {report['pauseMs']} ms, total {report['totalMs']:.0f} ms"
+    phases = ", ".join(f"{phase['name']} {phase['durationMs']:.0f}" for phase in report["phases"])
+    print(f"update: {report['outcome']} with {report['engine']}, pause {report['pauseMs']} ms, total {report['totalMs']:.0f} ms ({phases})"
           + (f"; {report['error']['message']}" if report["error"] else ""), flush=True)
 
 

@@ -81,7 +81,14 @@ internal sealed class TapDiversion : IDisposable
     {
         _thread = new Thread(Run, maxStackSize: 256 << 10) { IsBackground = true, Name = "taps" };
         _thread.Start();
-        TapStandIns.Exchange(vmm, [.. _detours.SelectMany(d => d.Numbers.Zip(d.Real, (number, real) => (number, real.Wanted.Number)))]);
+        var changes = new List<(int From, int To)>();
+        foreach (var detour in _detours)
+        {
+            for (var queue = 0; queue < detour.Real.Length; queue++)
+                changes.Add((detour.Numbers[queue], detour.Real[queue].Wanted.Number));
+        }
+
+        TapStandIns.Exchange(vmm, changes);
     }
 
     /// <summary>The VMM sends nothing any more: what it has sent is passed on to the last frame.</summary>

@@ -7,9 +7,10 @@ using Microsoft.Win32.SafeHandles;
 namespace CprSharp.VmmUpdate.Networking;
 
 /// <summary>Tap devices on which nothing happens, for a VMM that is being prepared; and their exchange for the real ones.</summary>
+/// <remarks>The exchange is in the pause: loops, since .NET compiles LINQ's iterators over value types at their first use.</remarks>
 internal sealed class TapStandIns : IDisposable
 {
-    private readonly List<IsolatedTap> _taps = [];
+    private readonly List<StandIn> _standIns = [];
 
     private TapStandIns(List<InheritedDescriptor> descriptors) => Descriptors = descriptors;
 
@@ -26,8 +27,9 @@ internal sealed class TapStandIns : IDisposable
         {
             foreach (var netdev in taps.GroupBy(t => t.Wanted.Netdev))
             {
-                var tap = Make(netdev.Key, netdev.Count(), netdev.First().Queue, loans);
-                standIns._taps.Add(tap);
+                SafeFileHandle[] real = [.. netdev.Select(t => t.Queue)];
+                var tap = Make(netdev.Key, real.Length, real[0], loans);
+                standIns._standIns.Add(new StandIn(tap, real));
                 descriptors.AddRange(netdev.Zip(tap.Queues, (t, queue) => new InheritedDescriptor(queue, t.Wanted.Number)));
             }
 
@@ -53,7 +55,17 @@ internal sealed class TapStandIns : IDisposable
 
     /// <summary>Gives a VMM the real devices: one that has loaded the guest and does not run it yet, or one that shall run it again.</summary>
     /// <exception cref="UpdateException">They cannot be exchanged.</exception>
-    public static void Connect(PidFd vmm, VmSpec spec) => Exchange(vmm, [.. spec.Descriptors.OfType<TapDescriptor>().Select(t => (t.Spare, t.Number))]);
+    public static void Connect(PidFd vmm, VmSpec spec)
+    {
+        var changes = new List<(int From, int To)>();
+        foreach (var descriptor in spec.Descriptors)
+        {
+            if (descriptor is TapDescriptor tap)
+                changes.Add((tap.Spare, tap.Number));
+        }
+
+        Exchange(vmm, changes);
+    }
 
     /// <summary>Gives a VMM whose supervisor was lost the real devices, whatever it has had.</summary>
     /// <exception cref="UpdateException">They cannot be exchanged.</exception>
@@ -101,14 +113,13 @@ internal sealed class TapStandIns : IDisposable
     }
 
     /// <summary>Sets on the real devices what the VMM has set on these while it loaded the guest: what the guest's drivers have asked for.</summary>
-    /// <param name="taps">The real ones.</param>
     /// <exception cref="UpdateException">They do not take it.</exception>
-    public void PassSettingsOn(IEnumerable<(TapDescriptor Wanted, SafeFileHandle Queue)> taps)
+    public void PassSettingsOn()
     {
         try
         {
-            foreach (var (netdev, standIn) in taps.GroupBy(t => t.Wanted.Netdev, StringComparer.Ordinal).Zip(_taps))
-                standIn.Settings().Apply([.. netdev.Select(t => t.Queue)]);
+            foreach (var standIn in _standIns)
+                standIn.Tap.Settings().Apply(standIn.Real);
         }
         catch (IOException e)
         {
@@ -117,7 +128,11 @@ internal sealed class TapStandIns : IDisposable
     }
 
     /// <summary>Whoever waits for a stand-in waits for nothing after the exchange; it finds something there, and turns to the real one.</summary>
-    public void Wake() => _taps.ForEach(t => t.Wake());
+    public void Wake() => _standIns.ForEach(s => s.Tap.Wake());
 
-    public void Dispose() => _taps.ForEach(t => t.Dispose());
+    public void Dispose() => _standIns.ForEach(s => s.Tap.Dispose());
+
+    /// <param name="Tap">Owned.</param>
+    /// <param name="Real">What it stands for: the queues of one network backend, in order.</param>
+    private sealed record StandIn(IsolatedTap Tap, SafeFileHandle[] Real);
 }

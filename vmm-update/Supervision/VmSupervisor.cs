@@ -247,7 +247,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     public Task ConnectNetworkAsync(Vmm fresh) => !HasTaps ? Task.CompletedTask : Task.Run(() =>
     {
         EndDiversion(_diversion);
-        _standIns!.PassSettingsOn(_held.Taps);
+        _standIns!.PassSettingsOn();
         TapStandIns.Connect(fresh.PidFd, Record.Spec);
         _standIns.Wake();
     });

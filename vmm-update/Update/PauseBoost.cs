@@ -80,8 +80,12 @@ internal sealed class PauseBoost : IDisposable
     {
         try
         {
-            foreach (var (thread, _) in before.Where(t => t.Value.Policy is SchedulingPolicy.Other or SchedulingPolicy.Batch or SchedulingPolicy.Idle && !except.Contains(t.Key)))
-                TrySet(thread, RealTime);
+            foreach (var (thread, attributes) in before)
+            {
+                if (attributes.Policy is SchedulingPolicy.Other or SchedulingPolicy.Batch or SchedulingPolicy.Idle && !except.Contains(thread))
+                    TrySet(thread, RealTime);
+            }
+
             return true;
         }
         catch (SyscallException)

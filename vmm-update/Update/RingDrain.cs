@@ -15,10 +15,15 @@ internal sealed class RingDrain(IReadOnlyList<int> rings, Func<int, IoUringInfo?
     private static readonly TimeSpan Longest = TimeSpan.FromSeconds(1);
 
     /// <summary>Of all instances that a VMM has now.</summary>
-    public static RingDrain Of(Vmm vmm) => new(
-        [.. ProcFs.Descriptors(vmm.Pid).Where(d => d.Info.Kind == DescriptorKind.IoUring).Select(d => d.Number)],
-        number => IoUringInfo.Read(vmm.Pid, number),
-        Longest);
+    public static RingDrain Of(Vmm vmm)
+    {
+        var drain = new RingDrain(
+            [.. ProcFs.Descriptors(vmm.Pid).Where(d => d.Info.Kind == DescriptorKind.IoUring).Select(d => d.Number)],
+            number => IoUringInfo.Read(vmm.Pid, number),
+            Longest);
+        drain.Busy(); // what looking needs is loaded then, before the pause
+        return drain;
+    }
 
     /// <summary>Returns when nothing is under way.</summary>
     /// <exception cref="UpdateException">Something still is.</exception>

@@ -135,17 +135,18 @@ internal sealed partial class SwitchoverUpdate : IAsyncDisposable
 
     private async Task TransferAsync(CancellationToken cancellationToken)
     {
-        var sent = await FirstOfAsync(_watch.OldFinished, _watch.NewFinished, cancellationToken);
-        if (sent is null || (_switchover.AwaitsLoad && sent == "completed"))
+        await FirstOfAsync(_watch.OldFinished, _watch.NewFinished, cancellationToken);
+        if (!_watch.OldFinished.IsCompleted || (_switchover.AwaitsLoad && await _watch.OldFinished == "completed"))
             await LoadedAsync(cancellationToken);
-        sent ??= await FirstOfAsync(_watch.OldFinished, null, cancellationToken);
-        if (sent != "completed")
+        await FirstOfAsync(_watch.OldFinished, null, cancellationToken);
+        if (await _watch.OldFinished is var sent && sent != "completed")
             throw new UpdateException("transfer-failed", $"the old VMM reported the transfer as {sent}: {await MigrationQuery.ErrorAsync(_switchover.Old)}", "see the VMM's log");
     }
 
     private async Task LoadedAsync(CancellationToken cancellationToken)
     {
-        if (await FirstOfAsync(_watch.NewFinished, null, cancellationToken) is var loaded && loaded != "completed")
+        await FirstOfAsync(_watch.NewFinished, null, cancellationToken);
+        if (await _watch.NewFinished is var loaded && loaded != "completed")
             throw new UpdateException("load-failed", $"the new VMM could not load the state ({loaded}): {_switchover.New.LogTail()}", "see the VMM's log");
     }
 
@@ -252,15 +253,13 @@ internal sealed partial class SwitchoverUpdate : IAsyncDisposable
     }
 
     /// <summary>Waits for one event, unless the other comes first, the new VMM ends, or time is up.</summary>
-    private async Task<T?> FirstOfAsync<T>(Task<T> wanted, Task<string>? ending, CancellationToken cancellationToken)
+    /// <remarks>Without a result: what .NET needs to wait for a task that has a result of a reference type is compiled at its first use, here in the first pause.</remarks>
+    private async Task FirstOfAsync(Task wanted, Task? ending, CancellationToken cancellationToken)
     {
         var exited = _switchover.New.Exited;
         var first = await Task.WhenAny([wanted, exited, .. ending is null ? Array.Empty<Task>() : [ending]]).WaitAsync(cancellationToken);
-        if (first == wanted || wanted.IsCompleted)
-            return await wanted;
-        if (first == exited)
+        if (first == exited && !wanted.IsCompleted)
             throw new VmmExitedException(_switchover.New, await exited, _switchover.New.LogTail());
-        return default;
     }
 
     private Task<UpdateReport> GoBackAsync(UpdateReport report, bool pastReturn, UpdateOutcome unpaused)
