@@ -50,6 +50,30 @@ public sealed class PlacementTests(LibvirtHost host)
         Assert.All(lost, f => Assert.Contains("as root", f.GetProperty("fix").GetString()));
     }
 
+    /// <summary>One cgroup that root may not open does not keep it from lending the others.</summary>
+    [Fact]
+    public async Task What_root_could_not_lend_is_said_with_the_reason()
+    {
+        Assert.SkipUnless(Directory.Exists("/sys/fs/cgroup/cpuset"), "this machine's CPU controllers are not on cgroup v1, which is what a host without a service manager can hand on");
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "halflent");
+        await domain.StartAsync();
+        var group = await host.RunAsync("find", "/sys/fs/cgroup/cpuset", "-path", "*-halflent.*/vcpu0/tasks");
+        await host.RunAsync("sh", "-c", $"mount --bind {group} {group} && mount -o remount,bind,ro {group}");
+        try
+        {
+            var findings = (await domain.UpdateAsync(Components.Qemu111)).GetProperty("findings").EnumerateArray().ToArray();
+            var notLent = Assert.Single(findings, f => f.GetProperty("id").GetString() == "not-lent");
+            Assert.Equal(group, notLent.GetProperty("object").GetString());
+            Assert.Contains("Read-only file system", notLent.GetProperty("evidence").GetString());
+            Assert.Equal(["vcpu-0"], findings.Where(f => f.GetProperty("id").GetString() == "process").Select(f => f.GetProperty("object").GetString()));
+        }
+        finally
+        {
+            await host.RunAsync("umount", group);
+        }
+    }
+
     /// <summary>In a pause that lasts, because the update hangs in it, until the supervisor gives it up; or until its client is killed.</summary>
     [Fact]
     public async Task A_pause_is_in_real_time_when_root_updates_and_nothing_of_it_stays()
@@ -96,6 +120,10 @@ public sealed class PlacementTests(LibvirtHost host)
             using var connection = host.Start("bash", "-c", $"exec 3<>/dev/tcp/10.77.0.2/7; while echo \"$((++n))\" >&3 && read -rt 20 line <&3; do echo \"$line\" >>{said}; sleep 0.05; done");
             await GrowsAsync(said);
             Assert.Contains("tap-handover", (await RefusalAsync(domain)).GetRawText());
+            var powerless = (await host.TryAsync("setpriv", "--bounding-set=-sys_admin", "cprsharp", "check", "bridged", "--json")).Expect(3).Document;
+            var notLent = Assert.Single(powerless.GetProperty("findings").EnumerateArray(), f => f.GetProperty("id").GetString() == "not-lent");
+            Assert.Equal("hostnet0", notLent.GetProperty("object").GetString());
+            Assert.Contains("EPERM", notLent.GetProperty("evidence").GetString());
             foreach (var to in (string[])[LibvirtHost.OwnQemu, Components.Qemu111])
             {
                 await domain.UpdateAsync(to);

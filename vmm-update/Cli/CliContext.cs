@@ -41,8 +41,10 @@ internal sealed class CliContext(string stateDirectory, Func<IEnumerable<string>
         var arguments = new JsonObject();
         if (to is not null)
             arguments["to"] = ResolveBinary(to);
-        await Lender.LendAsync(vm, cancellationToken);
+        using var lender = await Lender.LendAsync(vm, realTime: false, cancellationToken);
         var report = await vm.AskAsync(QmpNames.Check, arguments, ReportJson.Default.CheckReport, cancellationToken);
+        report = report with { Findings = [.. report.Findings, .. lender.Findings] };
+        report = report with { Verdict = CheckReport.Judge(report.Findings, report.Engines) };
         Print(report, ReportJson.Printed.CheckReport, Terminal.Check);
         return report.Verdict == Verdict.Blocked ? ExitCodes.Refused : ExitCodes.Done;
     }
@@ -133,15 +135,14 @@ internal sealed class CliContext(string stateDirectory, Func<IEnumerable<string>
         await using var vm = await VmConnection.OpenAsync(directory, cancellationToken);
         if (Environment.GetEnvironmentVariable("CPRSHARP_FAULT") is { Length: > 0 } fault)
             arguments["fault"] = fault;
-        await Lender.LendAsync(vm, cancellationToken);
-        using var realTime = await Lender.LendRealTimeAsync(vm, cancellationToken);
+        using var lender = await Lender.LendAsync(vm, realTime: true, cancellationToken);
         using var phases = vm.SubscribeProgress();
         var shown = ShowAsync(phases, progress);
         await using var interrupted = cancellationToken.Register(() => _ = CancelAsync(directory, progress));
         var report = await AskForSwitchAsync(vm, command, arguments);
         phases.Dispose();
         await shown;
-        return report;
+        return report with { Findings = [.. report.Findings, .. lender.Findings] };
     }
 
     private static async Task<UpdateReport> AskForSwitchAsync(VmConnection vm, string command, JsonObject arguments)
