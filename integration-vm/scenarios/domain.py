@@ -166,7 +166,7 @@ class Domain(vmm.Vmm):
                   <source file='{IMAGES}/{self.name}.raw'/>
                   <target dev='vda' bus='virtio'/>
                 </disk>
-                <serial type='unix'><source mode='bind' path='{self.serial}'/></serial>
+                <serial type='unix'><source mode='bind' path='{self.serial}'/><log file='{self.directory}/{self.name}.log'/></serial>
                 <memballoon model='none'/>
                 {self.devices}
               </devices>

@@ -391,8 +391,8 @@ def run(scenario):
         try:
             scenario(Path(directory))
         except (Failed, OSError, subprocess.SubprocessError) as e:
-            for log in Path(directory).glob("state/*/*.log"):
-                shutil.copy(log, RESULTS / f"{log.parent.name}-{log.name}")
+            for log in [*Path(directory).glob("*.log"), *Path(directory).glob("state/*/*.log")]:
+                shutil.copy(log, RESULTS / "-".join(log.relative_to(directory).parts[-2:]))
             for log in sorted([*RESULTS.glob("*.log"), *RESULTS.glob("*.serial")]):
                 print(f"-- {log.name}", *log.read_text(errors="replace").splitlines()[-20:], sep="\n")
             print(f"FAILED: {e}", file=sys.stderr, flush=True)

@@ -68,6 +68,43 @@ public sealed class HookTests(LibvirtHost host)
         }
     }
 
+    /// <summary>All that the document lists but <c>attach</c>, which no command of virsh's leads to any more.</summary>
+    [Fact]
+    public async Task Libvirtd_calls_it_for_every_operation_and_each_goes_on_at_both_ends_of_a_migration()
+    {
+        host.Configure(("HookPolicy", "refuse"));
+        try
+        {
+            await using var there = await host.StartOtherAsync("three");
+            await using var installedThere = await InstallAsync(there);
+            await using var installed = await InstallAsync();
+            var calls = host.File("hook.calls");
+            await File.WriteAllTextAsync(host.File("recorder"), $"#!/bin/sh\necho \"$@\" >>{calls}\n");
+            foreach (var end in (LibvirtHost[])[host, there])
+                await end.RunAsync("install", host.File("recorder"), "/etc/libvirt/hooks/qemu.d/recorder");
+
+            await using var domain = await Domain.DefineAsync(host, "hooked");
+            await domain.StartAsync();
+            await host.RestartLibvirtdAsync();
+            await domain.VirshAsync("managedsave");
+            await domain.VirshAsync("start");
+            await domain.Log.GoesOnAsync();
+            await domain.VirshAsync("migrate", "--live", "--desturi", there.ConnectUri, "--migrateuri", $"unix://{host.File("three")}/migration");
+            await domain.Log.GoesOnAsync();
+            Assert.Equal(0, domain.Log.Reports()[^1].MemoryErrors);
+            await there.VirshAsync("destroy", "hooked");
+
+            var called = (await File.ReadAllLinesAsync(calls)).Select(l => string.Join(' ', l.Split(' ')[..3])).ToHashSet(StringComparer.Ordinal);
+            string[] expected = ["prepare begin", "start begin", "started begin", "stopped end", "release end", "migrate begin", "restore begin", "reconnect begin"];
+            Assert.Empty(expected.Select(e => $"hooked {e}").Except(called));
+        }
+        finally
+        {
+            await host.RunAsync("rm", "-f", "/etc/libvirt/hooks/qemu.d/recorder");
+            host.Configure();
+        }
+    }
+
     [Fact]
     public async Task What_a_killed_supervisor_has_left_goes_when_libvirt_releases_the_domain()
     {
@@ -181,18 +218,19 @@ public sealed class HookTests(LibvirtHost host)
     }
 
     /// <summary>As <c>make install</c> puts it; libvirtd looks for hooks when it starts.</summary>
-    private async Task<Installed> InstallAsync()
+    private async Task<Installed> InstallAsync(LibvirtHost? other = null)
     {
-        var installed = await InstallForHandAsync();
-        await host.RestartLibvirtdAsync();
+        var installed = await InstallForHandAsync(other);
+        await installed.Host.RestartLibvirtdAsync();
         return installed with { IsKnown = true };
     }
 
     /// <summary>To be called by hand alone.</summary>
-    private async Task<Installed> InstallForHandAsync()
+    private async Task<Installed> InstallForHandAsync(LibvirtHost? other = null)
     {
-        await host.RunAsync("install", "-D", host.File("hook"), Hook);
-        return new Installed(host);
+        var on = other ?? host;
+        await on.RunAsync("install", "-D", host.File("hook"), Hook);
+        return new Installed(on);
     }
 
     private sealed record Installed(LibvirtHost Host) : IAsyncDisposable

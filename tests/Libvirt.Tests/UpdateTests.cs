@@ -121,22 +121,26 @@ public sealed class UpdateTests(LibvirtHost host)
     }
 
     [Fact]
-    public async Task A_domain_goes_to_another_host_after_an_update_and_is_updated_there()
+    public async Task A_domain_goes_to_another_host_before_an_update_and_back_after_it()
     {
         host.Configure();
         await using var other = await host.StartOtherAsync("two");
         await using var domain = await Domain.DefineAsync(host, "moved");
         await domain.StartAsync();
+        await MigrateAsync(host, other, "two");
+        foreach (var to in (string[])[Components.Qemu111, LibvirtHost.OwnQemu])
+            (await other.TryAsync("cprsharp", "update", "moved", "--to", to)).Expect(0);
+        await MigrateAsync(other, host, "one");
         await domain.UpdateAsync(Components.Qemu111);
-        await domain.UpdateAsync(LibvirtHost.OwnQemu);
-        await domain.VirshAsync("migrate", "--live", "--desturi", other.ConnectUri, "--migrateuri", $"unix://{host.File("two")}/migration");
-        Assert.Equal("shut off", await domain.StateAsync());
-        Assert.Equal("running", await other.VirshAsync("domstate", "moved"));
-        await domain.Log.GoesOnAsync();
-        (await other.TryAsync("cprsharp", "update", "moved", "--to", Components.Qemu111)).Expect(0);
-        await domain.Log.GoesOnAsync();
-        Assert.Equal(0, domain.Log.Reports()[^1].MemoryErrors);
-        await other.VirshAsync("destroy", "moved");
+
+        async Task MigrateAsync(LibvirtHost from, LibvirtHost to, string name)
+        {
+            await from.VirshAsync("migrate", "--live", "--domain", "moved", "--desturi", to.ConnectUri, "--migrateuri", $"unix://{host.File(name)}/migration");
+            Assert.Equal("running", await to.VirshAsync("domstate", "moved"));
+            Assert.DoesNotContain("moved", await from.VirshAsync("list", "--name"));
+            await domain.Log.GoesOnAsync();
+            Assert.Equal(0, domain.Log.Reports()[^1].MemoryErrors);
+        }
     }
 
     [Fact]
@@ -183,9 +187,10 @@ public sealed class UpdateTests(LibvirtHost host)
         return string.Join(' ', inserted.EnumerateObject().Where(p => p.Name.StartsWith("iops", StringComparison.Ordinal) || p.Name.StartsWith("bps", StringComparison.Ordinal)).Select(p => $"{p.Name}={p.Value}"));
     }
 
-    private static async Task OperateAsync(Domain domain, string device)
+    private async Task OperateAsync(Domain domain, string device)
     {
         Assert.Contains("running", await domain.VirshAsync("dominfo"));
+        Assert.Contains(domain.Name, await host.VirshAsync("list", "--name"));
         Assert.Contains("state.state=1", await domain.VirshAsync("domstats"));
         await domain.VirshAsync("suspend");
         Assert.Equal("paused", await domain.StateAsync());

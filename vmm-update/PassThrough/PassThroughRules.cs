@@ -46,18 +46,22 @@ internal static class PassThroughRules
                 yield return Finding.Pass("vfio", device.Name, $"{device.Type} {device.Host} through iommufd, {device.Bars.Length} BARs{(device.HasFunctionLevelReset ? "" : "; it has no function-level reset, and the new VMM is kept from resetting it in another way")}");
         }
 
-        yield return kernel switch
-        {
-            IommufdSupport.ChangeProcess => Finding.Pass("iommufd", IommufdContext.DevicePath, "the kernel has IOMMU_IOAS_CHANGE_PROCESS"),
-            IommufdSupport.NotPermitted => Finding.Warn("iommufd", IommufdContext.DevicePath, "may not be opened, so whether the kernel can hand mappings over is not known; the VMM tries before the pause ends", "run the supervisor as a user who may open it"),
-            _ => Finding.Fail("iommufd", IommufdContext.DevicePath, "this kernel has no IOMMU_IOAS_CHANGE_PROCESS", "use Linux 6.13 or later with CONFIG_IOMMUFD, or unplug the device for the update (device_del)"),
-        };
+        if (vm.PassedThrough.Any(d => d.ByIommufd))
+            yield return Support(kernel);
         if (vm.PassedThrough.Length > 1)
         {
             yield return Finding.Warn(
                 "peer-to-peer", names, "from when the new VMM opens its devices until the guest goes on, the devices cannot reach each other's BARs: such transfers fail", "avoid peer-to-peer transfers (GPUDirect, NVMe CMB) during the update");
         }
     }
+
+    private static Finding Support(IommufdSupport kernel) => kernel switch
+    {
+        IommufdSupport.ChangeProcess => Finding.Pass("iommufd", IommufdContext.DevicePath, "the kernel has IOMMU_IOAS_CHANGE_PROCESS"),
+        IommufdSupport.NotPermitted => Finding.Warn("iommufd", IommufdContext.DevicePath, "may not be opened, so whether the kernel can hand mappings over is not known; the VMM tries before the pause ends", "run the supervisor as a user who may open it"),
+        IommufdSupport.NoDevice => Finding.Fail("iommufd", IommufdContext.DevicePath, "is not there for the supervisor: the kernel has no iommufd, or the supervisor a /dev of its own", "use Linux 6.13 or later with CONFIG_IOMMUFD, and let the supervisor see the device; or unplug the passed-through one for the update (device_del)"),
+        _ => Finding.Fail("iommufd", IommufdContext.DevicePath, "this kernel has no IOMMU_IOAS_CHANGE_PROCESS", "use Linux 6.13 or later with CONFIG_IOMMUFD, or unplug the device for the update (device_del)"),
+    };
 
     /// <summary>While <c>IOMMU_IOAS_CHANGE_PROCESS</c> runs, both VMMs' user is charged for the pinned memory; what has CAP_IPC_LOCK never is.</summary>
     public static IEnumerable<Finding> CheckLockedMemory(VmInspection vm, ulong limit, bool exempt)

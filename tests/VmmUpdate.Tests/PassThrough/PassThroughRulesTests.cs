@@ -34,6 +34,16 @@ public sealed class PassThroughRulesTests
         Assert.All(refused, f => Assert.NotEmpty(f.Fix));
     }
 
+    /// <summary>A domain of libvirt 11.3: its devices are in a container, and its /dev has no iommufd, whatever the kernel has.</summary>
+    [Fact]
+    public void Where_no_device_is_attached_by_iommufd_nothing_is_said_of_the_kernels()
+    {
+        var vm = TopologyComparerTests.Vm() with { Accelerator = "kvm", PassedThrough = [Disk with { ByIommufd = false }] };
+        vm = vm with { Facts = vm.Facts with { Version = new QemuVersion(11, 1, 0) } };
+        var refused = Assert.Single(PassThroughRules.Check(vm, vm.Facts, IommufdSupport.NoDevice));
+        Assert.Contains("legacy VFIO container", refused.Evidence, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void A_mediated_device_is_called_so()
     {
