@@ -39,7 +39,7 @@ public sealed class PlacementTests(LibvirtHost host)
     [Fact]
     public async Task Without_root_the_update_says_what_it_could_not_keep()
     {
-        Assert.SkipUnless(Directory.Exists("/sys/fs/cgroup/cpuset"), "this machine's CPU controllers are not on cgroup v1, which is what a host without a service manager can hand on");
+        RequireGroupsThatCanBeHandedOn();
         host.Configure();
         await using var domain = await Domain.DefineAsync(host, "unlent");
         await domain.StartAsync();
@@ -54,7 +54,7 @@ public sealed class PlacementTests(LibvirtHost host)
     [Fact]
     public async Task What_root_could_not_lend_is_said_with_the_reason()
     {
-        Assert.SkipUnless(Directory.Exists("/sys/fs/cgroup/cpuset"), "this machine's CPU controllers are not on cgroup v1, which is what a host without a service manager can hand on");
+        RequireGroupsThatCanBeHandedOn();
         host.Configure();
         await using var domain = await Domain.DefineAsync(host, "halflent");
         await domain.StartAsync();
@@ -140,6 +140,9 @@ public sealed class PlacementTests(LibvirtHost host)
             host.Configure();
         }
     }
+
+    private static void RequireGroupsThatCanBeHandedOn() =>
+        Assert.SkipUnless(Directory.Exists("/sys/fs/cgroup/cpuset"), "this machine's CPU controllers are not on cgroup v1, which is what a host without a service manager can hand on");
 
     /// <summary>Through libvirt's monitor nobody lends anything.</summary>
     private static async Task<JsonElement> RefusalAsync(Domain domain)
