@@ -30,10 +30,7 @@ public sealed class Pseudoterminal : IDisposable
         {
             Check(LibC.grantpt(master), "grantpt");
             Check(LibC.unlockpt(master), "unlockpt");
-            Span<byte> name = stackalloc byte[128];
-            if (LibC.ptsname_r(master, name, (nuint)name.Length) is not 0 and var error)
-                throw new SyscallException("ptsname_r", Multiplexer, error);
-            var path = Encoding.UTF8.GetString(name[..name.IndexOf((byte)0)]);
+            var path = NameOf(master);
 
             // Opened and closed once: only then does the master hang up while nobody else has it open.
             using var terminal = LibC.Open(path, LibC.O_RDWR | LibC.O_NOCTTY);
@@ -55,8 +52,21 @@ public sealed class Pseudoterminal : IDisposable
     /// <param name="path">The terminal's name.</param>
     public static Pseudoterminal FromMaster(SafeFileHandle master, string path) => new(master, path);
 
+    /// <summary>The same pseudoterminal, whose master was kept for us by another process.</summary>
+    /// <param name="master">Owned by the result; the caller's when this throws.</param>
+    /// <exception cref="SyscallException">ptsname_r: ENOTTY when it is not a pseudoterminal's master, EBADF.</exception>
+    public static Pseudoterminal FromMaster(SafeFileHandle master) => new(master, NameOf(master));
+
     /// <inheritdoc/>
     public void Dispose() => Master.Dispose();
+
+    private static string NameOf(SafeFileHandle master)
+    {
+        Span<byte> name = stackalloc byte[128];
+        return LibC.ptsname_r(master, name, (nuint)name.Length) is not 0 and var error
+            ? throw new SyscallException("ptsname_r", Multiplexer, error)
+            : Encoding.UTF8.GetString(name[..name.IndexOf((byte)0)]);
+    }
 
     private static void Check(int result, string syscall)
     {

@@ -44,6 +44,13 @@ public sealed class UnixDatagram : IDisposable
         }
     }
 
+    /// <summary>Sends a datagram with a descriptor.</summary>
+    /// <param name="data">At least one byte.</param>
+    /// <param name="descriptor">Stays the caller's.</param>
+    /// <returns>False when a reader that does not read has no room for it.</returns>
+    /// <exception cref="SocketException">Nobody is there any more, or the data is longer than a datagram may be.</exception>
+    public bool Send(ReadOnlySpan<byte> data, SafeHandle descriptor) => ScmRights.Send(_socket.SafeHandle, data, [descriptor]) >= 0;
+
     /// <summary>Sends a descriptor in a datagram without bytes.</summary>
     /// <exception cref="SocketException">Nobody is there any more.</exception>
     public void Send(SafeHandle descriptor) => ScmRights.SendAlone(_socket.SafeHandle, descriptor);

@@ -32,6 +32,23 @@ public sealed class UnixDatagramTests : IDisposable
     }
 
     [Fact]
+    public void A_descriptor_comes_with_a_message()
+    {
+        using var sender = new UnixDatagram(_path);
+        using var memory = Memfd.Create("kept", 5);
+
+        Assert.True(sender.Send("FDSTORE=1"u8, memory));
+
+        var received = new List<SafeFileHandle>();
+        var message = new byte[16];
+        Assert.Equal(9, ScmRights.Receive(_reader.SafeHandle, message, received, out var truncated));
+        Assert.False(truncated);
+        Assert.Equal("FDSTORE=1", Encoding.UTF8.GetString(message, 0, 9));
+        using var arrived = Assert.Single(received);
+        Assert.Equal(DescriptorInfo.Of(memory).Inode, DescriptorInfo.Of(arrived).Inode);
+    }
+
+    [Fact]
     public void What_is_too_long_for_a_datagram_is_not_sent()
     {
         using var sender = new UnixDatagram(_path);

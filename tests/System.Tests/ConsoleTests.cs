@@ -208,6 +208,51 @@ public sealed class ConsoleTests
         await host.ExpectNothingLeftAsync();
     }
 
+    /// <summary>A pty's name cannot be had again: its guardian keeps it, also that of another build and one that another guardian became.</summary>
+    [Fact]
+    public async Task APtyAndWhoHasItOpenOutliveItsSupervisors()
+    {
+        await using var host = new TestHost();
+        var link = host.File("terminal");
+        var vm = await TestVm.StartAsync(host, "pty", [Components.Qemu111, .. TestVm.Bare, "-chardev", $"pty,id=mon,path={link}", "-mon", "chardev=mon"]);
+        var path = await TerminalAsync(vm, "mon");
+        await using var input = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, 0);
+        await using var output = new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite, 0);
+        await ExpectAnswerAsync();
+        foreach (var reexec in new[] { false, false, true })
+        {
+            if (reexec)
+                (await host.CprSharpAsync("reexec", vm.Name)).Expect(0);
+            var former = vm.SupervisorPid;
+            using (var supervisor = PidFd.Open(former))
+                supervisor.Signal(9);
+            await Deadlines.EventuallyAsync(() => vm.SupervisorPid == former ? $"nobody took the VM over\n{vm.Logs()}" : null);
+            (await host.CprSharpAsync("adopt", vm.Name)).Expect(0);
+            Assert.Equal(path, await TerminalAsync(vm, "mon"));
+            Assert.Equal(path, new FileInfo(link).LinkTarget);
+            await ExpectAnswerAsync();
+            await vm.UpdateAsync(Components.Qemu111);
+            await ExpectAnswerAsync();
+        }
+
+        await vm.QuitAsync();
+        await host.ExpectNothingLeftAsync();
+        Assert.False(Path.Exists(link));
+
+        async Task ExpectAnswerAsync()
+        {
+            await output.WriteAsync("info status\n"u8.ToArray());
+            var said = "";
+            var buffer = new byte[4096];
+            while (!said.Contains("VM status: running", StringComparison.Ordinal))
+            {
+                var count = await Task.Run(() => input.Read(buffer)).WaitAsync(Deadlines.Program);
+                Assert.True(count > 0, $"the pty hung up after: {said}");
+                said += Encoding.Latin1.GetString(buffer, 0, count);
+            }
+        }
+    }
+
     /// <summary>With <c>wait=on</c>, QEMU's default, the guest says nothing that its client does not hear.</summary>
     [Fact]
     public async Task AGuestThatWaitsForItsClientIsHeardFromTheFirstByteToTheLast()

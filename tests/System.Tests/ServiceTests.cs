@@ -43,8 +43,12 @@ public sealed class ServiceTests
     {
         await using var host = await ServiceHost.StartAsync();
         await host.InstallAsync("0.1.0");
-        await host.StartVmAsync("WatchdogSec=10");
+        await host.StartVmAsync("WatchdogSec=10", "-serial", "pty");
         var vmm = await host.RunningVmmAsync();
+
+        // Somebody has the console open, so that its number would not be given again to a new one.
+        var console = await ConsoleAsync();
+        await host.RunAsync("sh", "-c", $"exec setsid sleep infinity <{console["pty:".Length..]} >/dev/null 2>&1 &");
         var active = await host.ShowAsync("ActiveEnterTimestampMonotonic");
 
         // The guardian takes over, twice; the unit has never been anything but active.
@@ -69,6 +73,7 @@ public sealed class ServiceTests
         await host.RunAsync("kill", "-KILL", supervisor.ToString(CultureInfo.InvariantCulture), guardian);
         await UntilMainIsNotAsync(supervisor);
         Assert.Equal("2", await host.ShowAsync("NRestarts"));
+        Assert.Equal("1", await host.ShowAsync("NFileDescriptorStore"));
 
         await host.RunAsync("systemctl", "stop", ServiceHost.Unit);
         Assert.Equal("inactive", await host.ShowAsync("ActiveState"));
@@ -90,7 +95,11 @@ public sealed class ServiceTests
                 return main == 0 || main == former || await host.ShowAsync("ActiveState") != "active" ? $"main process {main}, formerly {former}" : null;
             }, Deadlines.Program);
             Assert.Equal(vmm, await host.RunningVmmAsync());
+            Assert.Equal(console, await ConsoleAsync());
         }
+
+        async Task<string> ConsoleAsync() =>
+            (await host.QmpAsync("query-chardev")).EnumerateArray().Single(c => c.GetProperty("label").GetString() == "serial0").GetProperty("filename").GetString()!;
     }
 
     [Fact]

@@ -70,8 +70,9 @@ internal sealed class AdoptCommand(CliContext cli)
         var loggers = services.GetRequiredService<ILoggerFactory>();
         var logger = loggers.CreateLogger("cprsharp");
         using var scope = SupervisorLog.OfVm(logger, directory.Name);
+        using var stored = StoredDescriptors.FromEnvironment();
         var supervisor = qmp is null
-            ? await Recovery.TakeOverAsync(directory, logger, cancellationToken)
+            ? await Recovery.TakeOverAsync(directory, stored, logger, cancellationToken)
             : await Adoption.AdoptAsync(directory, qmp, settings.Security.GroupId(), logger, cancellationToken);
         SupervisorLog.TakenOver(logger, directory.Name, supervisor.Record.Version, supervisor.Record.Pid, directory.QmpSocket);
         return await new SupervisorRun(directory, settings, loggers).ServeAsync(supervisor, held, ready);

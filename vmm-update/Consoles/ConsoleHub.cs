@@ -1,6 +1,8 @@
+using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.CommandLine;
+using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Qemu;
 using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Supervision;
@@ -63,14 +65,20 @@ internal sealed class ConsoleHub : IAsyncDisposable
         }
     }
 
+    /// <summary>What a supervisor's successor needs of them after a crash, by name; stays the hub's.</summary>
+    public IReadOnlyList<(string Name, SafeHandle Descriptor)> Unrepeatable =>
+        [.. _relays.Where(r => r.Unrepeatable is not null).Select(r => (StoredName(r.Id), r.Unrepeatable!))];
+
     /// <summary>Opens the consoles' doors.</summary>
-    public static ConsoleHub Open(VmSpec spec)
+    /// <param name="spec">The VM.</param>
+    /// <param name="stored">What was kept of <see cref="Unrepeatable"/>.</param>
+    public static ConsoleHub Open(VmSpec spec, StoredDescriptors stored)
     {
         var relays = new List<ConsoleRelay>();
         try
         {
             foreach (var wanted in spec.Descriptors.OfType<ConsoleDescriptor>())
-                relays.Add(new ConsoleRelay(wanted, IConsoleDoor.Open(wanted.Address)));
+                relays.Add(new ConsoleRelay(wanted, IConsoleDoor.Open(wanted.Address, stored.Take(StoredName(wanted.Chardev)))));
             return new ConsoleHub(relays);
         }
         catch
@@ -266,6 +274,8 @@ internal sealed class ConsoleHub : IAsyncDisposable
             }
         }
     }
+
+    private static string StoredName(string chardev) => $"console-{chardev}";
 
     private bool Accepting => !_updating && !_ending;
 

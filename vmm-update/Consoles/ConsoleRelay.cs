@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Qemu;
@@ -36,6 +37,9 @@ internal sealed class ConsoleRelay(ConsoleDescriptor wanted, IConsoleDoor door) 
     private bool _held;
 
     public string Id => wanted.Chardev;
+
+    /// <summary><inheritdoc cref="IConsoleDoor.Unrepeatable"/></summary>
+    public SafeHandle? Unrepeatable => door.Unrepeatable;
 
     /// <summary>Whether the guest may not start before the first client has come.</summary>
     public bool AwaitsClient => wanted.Wait && _client is null;

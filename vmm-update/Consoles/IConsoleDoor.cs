@@ -1,8 +1,10 @@
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Replacement;
 using CprSharp.VmmUpdate.Supervision;
+using Microsoft.Win32.SafeHandles;
 
 namespace CprSharp.VmmUpdate.Consoles;
 
@@ -21,6 +23,9 @@ internal interface IConsoleDoor : IDisposable
     /// <summary>The next client; null when there is none.</summary>
     IConsoleClient? TryAccept(PollSet set);
 
+    /// <summary>What has to outlive the supervisor, since the door cannot be opened again at the same place; null where it can.</summary>
+    SafeHandle? Unrepeatable { get; }
+
     /// <summary>What is needed to open it again after an exec.</summary>
     (int Descriptor, string? Terminal) Save(KeptDescriptors kept);
 
@@ -34,9 +39,11 @@ internal interface IConsoleDoor : IDisposable
         _ => new SocketDoor(KeptDescriptors.TakeSocket(state.Door), address),
     };
 
-    static IConsoleDoor Open(EndpointAddress address) => address switch
+    /// <param name="address">Where.</param>
+    /// <param name="kept">What was kept of it while its supervisor died, owned by the result; null for none.</param>
+    static IConsoleDoor Open(EndpointAddress address, SafeFileHandle? kept = null) => address switch
     {
-        TerminalAddress terminal => TerminalDoor.Open(terminal.Link),
+        TerminalAddress terminal => TerminalDoor.Open(terminal.Link, kept),
         _ => new SocketDoor(HeldDescriptors.Listen(address), address),
     };
 }
@@ -62,6 +69,8 @@ internal sealed class SocketDoor : IConsoleDoor
     };
 
     public bool IsSilent => false;
+
+    public SafeHandle? Unrepeatable => null;
 
     public (int Descriptor, string? Terminal) Save(KeptDescriptors kept) => (kept.Keep(_listener.SafeHandle), null);
 
@@ -106,9 +115,9 @@ internal sealed class TerminalDoor : IConsoleDoor
         _link = link;
     }
 
-    public static TerminalDoor Open(string? link)
+    public static TerminalDoor Open(string? link, SafeFileHandle? kept)
     {
-        var terminal = Pseudoterminal.Open();
+        var terminal = kept is null ? Pseudoterminal.Open() : Pseudoterminal.FromMaster(kept);
         if (link is not null)
         {
             File.Delete(link);
@@ -121,6 +130,8 @@ internal sealed class TerminalDoor : IConsoleDoor
     public string Name => $"pty:{_terminal.Path}";
 
     public bool IsSilent => true;
+
+    public SafeHandle? Unrepeatable => _terminal.Master;
 
     public static TerminalDoor Restore(int master, string path, string? link) =>
         new(Pseudoterminal.FromMaster(ProgramReplacement.Take(master), path), link);

@@ -1,26 +1,34 @@
 using System.Collections;
 using System.Globalization;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using System.Text;
+using CprSharp.Memfd;
 
 namespace CprSharp.VmmUpdate.Hosting;
 
 /// <summary>Tells systemd how a supervisor fares, when it was started by a unit of <c>Type=notify</c> (sd_notify(3)).</summary>
 internal sealed class SystemdNotification : IDisposable
 {
-    private readonly Socket _socket = new(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified);
-    private readonly UnixDomainSocketEndPoint _manager;
+    private readonly UnixDatagram _manager; // which does not wait: a manager that does not read must not hold up an update
     private Timer? _watchdog;
 
-    private SystemdNotification(string address)
-    {
-        _socket.Blocking = false; // a manager that does not read must not hold up an update
-        _manager = new UnixDomainSocketEndPoint(address.StartsWith('@') ? "\0" + address[1..] : address);
-    }
+    private SystemdNotification(UnixDatagram manager) => _manager = manager;
 
     /// <summary>Null when nobody wants to know.</summary>
-    public static SystemdNotification? FromEnvironment() =>
-        Environment.GetEnvironmentVariable("NOTIFY_SOCKET") is ['/' or '@', ..] address ? new SystemdNotification(address) : null;
+    public static SystemdNotification? FromEnvironment()
+    {
+        if (Environment.GetEnvironmentVariable("NOTIFY_SOCKET") is not ['/' or '@', ..] address)
+            return null;
+        try
+        {
+            return new SystemdNotification(new UnixDatagram(address.StartsWith('@') ? "\0" + address[1..] : address));
+        }
+        catch (SocketException)
+        {
+            return null; // a VM does not depend on who watches it
+        }
+    }
 
     /// <summary>The VM is served. From here on the watchdog, if the unit has one, is fed by the thread pool that does all the work.</summary>
     public void Ready(string status)
@@ -37,15 +45,19 @@ internal sealed class SystemdNotification : IDisposable
 
     public void Stopping() => Send("STOPPING=1");
 
+    /// <summary>Has systemd keep a descriptor for whoever it starts in our place (FDSTORE=1): see <see cref="StoredDescriptors"/>. One that it has it does not take twice.</summary>
+    /// <remarks>Without FDPOLL=0 it would drop a pseudoterminal that nobody has open, which reports a hang-up.</remarks>
+    public void Store(string name, SafeHandle descriptor) => Try(m => m.Send(Encoding.UTF8.GetBytes($"FDSTORE=1\nFDPOLL=0\nFDNAME={name}"), descriptor));
+
     /// <summary>The environment of whoever is the unit's main process after this one, and has its watchdog to feed.</summary>
     public static IReadOnlyDictionary<string, string> ForSuccessor() => Environment.GetEnvironmentVariables().Cast<DictionaryEntry>()
-        .Where(v => v.Key is not "WATCHDOG_PID")
+        .Where(v => v.Key is not ("WATCHDOG_PID" or StoredDescriptors.Process or StoredDescriptors.Count or StoredDescriptors.Names))
         .ToDictionary(v => (string)v.Key, v => (string?)v.Value ?? "", StringComparer.Ordinal);
 
     public void Dispose()
     {
         _watchdog?.Dispose();
-        _socket.Dispose();
+        _manager.Dispose();
     }
 
     private static TimeSpan? WatchdogInterval() =>
@@ -56,15 +68,17 @@ internal sealed class SystemdNotification : IDisposable
     private static long? Number(string variable) =>
         long.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;
 
-    private void Send(string message)
+    private void Send(string message) => Try(m => m.Send(Encoding.UTF8.GetBytes(message)));
+
+    private void Try(Action<UnixDatagram> send)
     {
         try
         {
-            _socket.SendTo(Encoding.UTF8.GetBytes(message), SocketFlags.None, _manager);
+            send(_manager);
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // A VM does not depend on who watches it.
+            // As above.
         }
     }
 }

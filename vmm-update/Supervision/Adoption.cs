@@ -52,7 +52,7 @@ internal static class Adoption
                 Detached = true,
                 WorkingDirectory = workingDirectory,
             };
-            var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeListeners(spec, pidFd), vmm, logger);
+            var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeListeners(spec, pidFd), StoredDescriptors.None, vmm, logger);
             supervisor.SaveRecord();
             return supervisor;
         }

@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.IO.Pipes;
+using System.Runtime.InteropServices;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Replacement;
@@ -10,11 +12,11 @@ namespace CprSharp.VmmUpdate.Supervision;
 /// <remarks>
 /// A shell that reads from a pipe which only the supervisor holds: it costs a megabyte and no start-up time. A line says that the guest
 /// has ended; an end without one, however the supervisor ended, makes the shell become <c>cprsharp adopt</c>. Should the shell die first,
-/// the supervisor starts another.
+/// the supervisor starts another. It keeps descriptors for that <c>adopt</c>, and hands them on as systemd does: <see cref="StoredDescriptors"/>.
 /// </remarks>
 internal sealed class Guardian : IAsyncDisposable
 {
-    private const string Script = "read -r ended && exit 0; exec \"$@\"";
+    private const string Script = $"read -r ended && exit 0; export {StoredDescriptors.Process}=$$; exec \"$@\"";
 
     /// <summary>Where shells do not live, a new one every second is enough.</summary>
     private static readonly TimeSpan Pace = TimeSpan.FromSeconds(1);
@@ -23,13 +25,16 @@ internal sealed class Guardian : IAsyncDisposable
     private readonly Task _watch;
     private volatile Shell _shell;
 
-    private Guardian(VmDirectory directory, ILogger logger)
+    private Guardian(VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger)
     {
-        _shell = new Shell(directory);
-        _watch = WatchAsync(directory, logger);
+        _shell = new Shell(directory, keep);
+        _watch = WatchAsync(directory, keep, logger);
     }
 
-    public static Guardian Start(VmDirectory directory, ILogger logger) => new(directory, logger);
+    /// <param name="directory">The VM's.</param>
+    /// <param name="keep">What the next supervisor needs of this one; stays the caller's, open as long as the guardian.</param>
+    /// <param name="logger">Hears of guardians that died.</param>
+    public static Guardian Start(VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger) => new(directory, keep, logger);
 
     /// <summary>Ends the guardian of the program before this one in our process: it would bring that program back.</summary>
     public static async Task DismissAsync(GuardianState former)
@@ -48,7 +53,7 @@ internal sealed class Guardian : IAsyncDisposable
         _guestEnded.Dispose();
     }
 
-    private async Task WatchAsync(VmDirectory directory, ILogger logger)
+    private async Task WatchAsync(VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger)
     {
         try
         {
@@ -57,7 +62,7 @@ internal sealed class Guardian : IAsyncDisposable
                 var status = await _shell.Process.Exited.WaitAsync(_guestEnded.Token);
                 SupervisorLog.GuardianLost(logger, status.ToString());
                 await Task.Delay(Pace, _guestEnded.Token);
-                _shell = await ReplaceAsync(_shell, directory, logger);
+                _shell = await ReplaceAsync(_shell, directory, keep, logger);
             }
         }
         catch (OperationCanceledException)
@@ -66,11 +71,11 @@ internal sealed class Guardian : IAsyncDisposable
         }
     }
 
-    private static async Task<Shell> ReplaceAsync(Shell dead, VmDirectory directory, ILogger logger)
+    private static async Task<Shell> ReplaceAsync(Shell dead, VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger)
     {
         try
         {
-            var fresh = new Shell(directory);
+            var fresh = new Shell(directory, keep);
             await dead.DisposeAsync();
             return fresh;
         }
@@ -85,7 +90,7 @@ internal sealed class Guardian : IAsyncDisposable
     {
         private readonly FileStream _pipe;
 
-        public Shell(VmDirectory directory)
+        public Shell(VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep)
         {
             using var pipe = new AnonymousPipeServerStream(PipeDirection.Out, HandleInheritability.None);
             using var client = pipe.ClientSafePipeHandle; // which the stream itself does not close
@@ -100,7 +105,12 @@ internal sealed class Guardian : IAsyncDisposable
                 StandardOutput = log,
                 StandardError = log,
                 NewSession = true,
-                Environment = SystemdNotification.ForSuccessor(),
+                Descriptors = [.. keep.Select((kept, i) => new InheritedDescriptor(kept.Descriptor, StoredDescriptors.First + i))],
+                Environment = new Dictionary<string, string>(SystemdNotification.ForSuccessor(), StringComparer.Ordinal)
+                {
+                    [StoredDescriptors.Count] = keep.Count.ToString(CultureInfo.InvariantCulture),
+                    [StoredDescriptors.Names] = string.Join(':', keep.Select(kept => kept.Name)),
+                },
             });
             _pipe = new FileStream(Descriptor.Duplicate(pipe.SafePipeHandle), FileAccess.Write, bufferSize: 0);
         }

@@ -2,6 +2,7 @@ using CprSharp.Memfd;
 using CprSharp.Qmp;
 using CprSharp.VmmUpdate.CommandLine;
 using CprSharp.VmmUpdate.Engines;
+using CprSharp.VmmUpdate.Hosting;
 using CprSharp.VmmUpdate.Networking;
 using CprSharp.VmmUpdate.PassThrough;
 using CprSharp.VmmUpdate.Qemu;
@@ -25,8 +26,12 @@ internal static class Recovery
     /// <summary>The code of the failure when neither VMM can run the guest.</summary>
     public const string GuestLost = "guest-lost";
 
+    /// <param name="directory">The VM's.</param>
+    /// <param name="stored">What was kept for its next supervisor.</param>
+    /// <param name="logger">Hears what became of the update.</param>
+    /// <param name="cancellationToken">Cancels.</param>
     /// <exception cref="UpdateException">There is no such VM, or its guest is gone.</exception>
-    public static async Task<VmSupervisor> TakeOverAsync(VmDirectory directory, ILogger logger, CancellationToken cancellationToken)
+    public static async Task<VmSupervisor> TakeOverAsync(VmDirectory directory, StoredDescriptors stored, ILogger logger, CancellationToken cancellationToken)
     {
         var record = VmFiles.ReadRecord(directory)
             ?? throw new UpdateException("no-such-vm", $"no VM '{directory.Name}' is recorded in {directory.Path}", "give its QMP socket: cprsharp adopt NAME --qmp PATH");
@@ -86,7 +91,7 @@ internal static class Recovery
             await MigrationSettings.ResetAsync(keeper, deadline.Token);
         }
 
-        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, keeper.PidFd), keeper, logger);
+        var supervisor = VmSupervisor.TakeOver(directory, record, HeldDescriptors.TakeFrom(record.Spec, keeper.PidFd), stored, keeper, logger);
         if (report is not null)
             SupervisorLog.Recovered(logger, choice.Story);
         Save(supervisor, report, logger);

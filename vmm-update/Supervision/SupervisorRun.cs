@@ -37,7 +37,7 @@ internal sealed class SupervisorRun(VmDirectory directory, SupervisorSettings se
         signals.Set(() => EndAsync(supervisor, updates));
         if (spec.PidFile is { } pidFile)
             await File.WriteAllTextAsync(pidFile, $"{Environment.ProcessId}\n");
-        await using var guardian = settings.Update.Guardian && !supervisor.Record.EndsWithSupervisor ? Guardian.Start(directory, _logger) : null;
+        await using var guardian = settings.Update.Guardian && !supervisor.Record.EndsWithSupervisor ? Guardian.Start(directory, supervisor.Consoles.Unrepeatable, _logger) : null;
         front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, new BinaryPolicy(settings.Security), _logger).RunAsync;
         ready();
         return await ToTheEndAsync(supervisor, updates);
@@ -56,7 +56,7 @@ internal sealed class SupervisorRun(VmDirectory directory, SupervisorSettings se
         await using var front = new QmpFront(supervisor, updates, new ClientPolicy(settings.Security), _logger);
 
         // The former one, which would bring the former program back, stays until there is another.
-        await using var guardian = settings.Update.Guardian ? Guardian.Start(directory, _logger) : null;
+        await using var guardian = settings.Update.Guardian ? Guardian.Start(directory, supervisor.Consoles.Unrepeatable, _logger) : null;
         front.Reexec = new SupervisorReplacement(supervisor, updates, front, held, guardian, new BinaryPolicy(settings.Security), _logger).RunAsync;
         var to = ProgramIdentity.Own with { Binary = state.To };
         var unserved = Math.Round(TimeProvider.System.GetElapsedTime(state.PausedAt).TotalMilliseconds, 3);
@@ -80,6 +80,8 @@ internal sealed class SupervisorRun(VmDirectory directory, SupervisorSettings se
         var tapNames = supervisor.TapNames;
         using var systemd = SystemdNotification.FromEnvironment();
         systemd?.Ready(supervisor.Record.StatusLine);
+        foreach (var (name, descriptor) in supervisor.Consoles.Unrepeatable)
+            systemd?.Store(name, descriptor);
         updates.Progress += (phase, _) => systemd?.Status(phase is { } p ? $"{supervisor.Record.StatusLine}; update: {p.ToString().ToLowerInvariant()}" : supervisor.Record.StatusLine);
         var status = await GuestEndAsync(supervisor, updates);
         systemd?.Stopping();

@@ -53,10 +53,10 @@ internal sealed class ServiceHost : IAsyncDisposable
         Assert.Equal(version, await RunAsync("dpkg-query", "-W", "-f", "${Version}", "cprsharp"));
     }
 
-    /// <summary>Says which VM the unit is, with additions to the unit, and starts it.</summary>
-    public async Task StartVmAsync(string? unit = null)
+    /// <summary>Says which VM the unit is, with additions to the unit and to QEMU's command line, and starts it.</summary>
+    public async Task StartVmAsync(string? unit = null, params string[] options)
     {
-        await File.WriteAllTextAsync(Inside("/etc/cprsharp/vm/web1"), $"QEMU=\"{string.Join(' ', TestVm.Bare.Prepend(Qemu111))}\"\n");
+        await File.WriteAllTextAsync(Inside("/etc/cprsharp/vm/web1"), $"QEMU=\"{string.Join(' ', [Qemu111, .. TestVm.Bare, .. options])}\"\n");
         if (unit is not null)
         {
             Directory.CreateDirectory(Inside($"/etc/systemd/system/{Unit}.d"));
