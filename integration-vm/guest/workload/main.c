@@ -131,7 +131,7 @@ int main(void)
         if (poll(on, 3, -1) < 0 && errno != EINTR)
             abort();
         if (on[2].revents)
-            ticker_report_gaps();
+            ticker_report();
         if (on[0].revents)
             read_commands();
         if (on[1].revents) {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include "workload.h"
 
-enum { RING = 1024, GAP_RING = 256 };
+enum { RING = 1024, NOTES = 256 };
 enum { GAP_TICKS = 20 };
 
 static uint64_t period_ns;
@@ -22,10 +22,13 @@ static struct {
     _Atomic uint64_t number, ns;
 } ring[RING];
 
-static struct gap {
-    uint64_t ns, at_ns, tick;
-} gap_ring[GAP_RING];
-static _Atomic uint64_t gaps_queued, gaps_said;
+/* A gap or a clock error, which the ticker leaves to others to say. */
+static struct note {
+    bool clock_is_wrong;
+    int cpu, last_cpu;
+    uint64_t tick, deadline, now, last, real, last_real;
+} notes[NOTES];
+static _Atomic uint64_t notes_queued, notes_said;
 
 static uint64_t now_ns(clockid_t clock)
 {
@@ -39,12 +42,11 @@ uint64_t monotonic_ns(void)
     return now_ns(CLOCK_MONOTONIC);
 }
 
-static void note_gap(uint64_t ns, uint64_t at_ns, uint64_t tick)
+static void leave(const struct note *note)
 {
-    gaps++;
-    if (gaps_queued - gaps_said < GAP_RING) {
-        gap_ring[gaps_queued % GAP_RING] = (struct gap){ns, at_ns, tick};
-        gaps_queued++;
+    if (notes_queued - notes_said < NOTES) {
+        notes[notes_queued % NOTES] = *note;
+        notes_queued++;
     }
     uint64_t one = 1;
     if (write(ticker_event, &one, sizeof one) < 0 && errno != EAGAIN)
@@ -55,14 +57,14 @@ static void *tick_forever(void *unused)
 {
     (void)unused;
     uint64_t last = monotonic_ns(), last_real = now_ns(CLOCK_REALTIME), deadline = last, tick = 0;
+    int last_cpu = sched_getcpu();
     for (;;) {
         deadline += period_ns;
         struct timespec t = {(time_t)(deadline / (1000 * NS_PER_MS)), (long)(deadline % (1000 * NS_PER_MS))};
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
             ;
         uint64_t now = monotonic_ns(), real = now_ns(CLOCK_REALTIME);
-        if (now < last || now < deadline || real < last_real)
-            clock_errors++;
+        int cpu = sched_getcpu();
         uint64_t gap = now > last ? now - last : 0;
         tick++;
         ring[tick % RING].number = tick;
@@ -70,10 +72,14 @@ static void *tick_forever(void *unused)
         ticks = tick;
         if (gap > max_gap_ns)
             max_gap_ns = gap;
-        if (gap > GAP_TICKS * period_ns)
-            note_gap(gap, now, tick);
+        struct note note = {now < last || now < deadline || real < last_real, cpu, last_cpu, tick, deadline, now, last, real, last_real};
+        clock_errors += note.clock_is_wrong;
+        gaps += gap > GAP_TICKS * period_ns;
+        if (note.clock_is_wrong || gap > GAP_TICKS * period_ns)
+            leave(&note);
         last = now;
         last_real = real;
+        last_cpu = cpu;
     }
     return NULL;
 }
@@ -92,17 +98,27 @@ void ticker_snapshot(struct tick out[BLOCK_TICKS])
     } while (ticks - newest > RING - BLOCK_TICKS); /* overtaken: the ticker made up for a long gap meanwhile */
 }
 
-void ticker_report_gaps(void)
+static long long us(uint64_t later, uint64_t earlier)
+{
+    return (long long)(later - earlier) / 1000;
+}
+
+void ticker_report(void)
 {
     uint64_t count;
     if (read(ticker_event, &count, sizeof count) < 0)
         return;
     /* Not those that come meanwhile: saying them may take as long as making them. */
-    for (uint64_t until = gaps_queued; gaps_said < until;) {
-        struct gap g = gap_ring[gaps_said % GAP_RING];
-        say("gap ms=%.1f t=%llu tick=%llu", (double)g.ns / NS_PER_MS, (unsigned long long)(g.at_ns / NS_PER_MS),
-            (unsigned long long)g.tick);
-        gaps_said++;
+    for (uint64_t until = notes_queued; notes_said < until;) {
+        struct note n = notes[notes_said % NOTES];
+        if (n.clock_is_wrong)
+            say("clock error tick=%llu t=%llu: %lld us after the last tick, %lld us after its time, by the wall clock %lld us; CPU %d, before %d",
+                (unsigned long long)n.tick, (unsigned long long)(n.now / NS_PER_MS), us(n.now, n.last), us(n.now, n.deadline),
+                us(n.real, n.last_real), n.cpu, n.last_cpu);
+        else
+            say("gap ms=%.1f t=%llu tick=%llu", (double)(n.now - n.last) / NS_PER_MS, (unsigned long long)(n.now / NS_PER_MS),
+                (unsigned long long)n.tick);
+        notes_said++;
     }
 }
 

@@ -24,8 +24,8 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern _Atomic uint64_t ticks, gaps, max_gap_ns, clock_errors;
 void ticker_start(size_t period_ms);
 void ticker_snapshot(struct tick out[BLOCK_TICKS]);
-void ticker_report_gaps(void);
-extern int ticker_event; /* readable when ticker_report_gaps has something to say */
+void ticker_report(void); /* says the gaps and the clock errors */
+extern int ticker_event;  /* readable when it has something to say */
 
 /* Memory: a seeded pattern, verified and rewritten round by round. */
 extern _Atomic uint64_t memory_rounds, memory_errors;
