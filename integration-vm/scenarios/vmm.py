@@ -321,6 +321,9 @@ def told(report):
     phases = ", ".join(f"{phase['name']} {phase['durationMs']:.0f}" for phase in report["phases"])
     print(f"update: {report['outcome']} with {report['engine']}, pause {report['pauseMs']} ms, total {report['totalMs']:.0f} ms ({phases})"
           + (f"; {report['error']['message']}" if report["error"] else ""), flush=True)
+    for finding in report["findings"]:
+        if finding["severity"] != "pass":
+            print("{severity} {id} {object}: {evidence}".format(**finding), flush=True)
 
 
 def has_vfio(process):
