@@ -37,6 +37,9 @@ public sealed class StateDirectoryTests
         var vm = new TestVm(host, "gone");
         await Deadlines.EventuallyAsync(() => File.Exists(vm.QmpSocket) ? null : "it does not start", Deadlines.Program);
         await using var client = await vm.ConnectAsync();
+
+        // It starts last: a VM that still starts does not without its directory.
+        await Deadlines.EventuallyAsync(() => host.Processes().Any(p => p.Arguments.Contains("cprsharp-guardian")) ? null : "no guardian");
         Directory.Delete(vm.Directory, recursive: true);
 
         Assert.Equal(1, (await host.CprSharpAsync("update", vm.Name, "--to", Components.Qemu111)).ExitCode);

@@ -21,7 +21,10 @@ internal sealed class ExecEngine : IInPlaceEngine, IDisposable
     /// <summary>Measured: 72 ms of QEMU's start, 5 ms of saving and loading.</summary>
     private const double BasePauseMs = 77;
 
-    private static readonly string[] Capabilities = ["return-path", "events", "x-ignore-shared", "multifd", "postcopy-ram", "background-snapshot"];
+    private static readonly string[] Capabilities = ["return-path", "events", "x-ignore-shared", "multifd", "postcopy-ram", "background-snapshot", PauseBeforeSwitchover];
+
+    /// <summary>A program that ends at once would have taken its cpr state with it before there is a duplicate: QEMU waits until there is.</summary>
+    private const string PauseBeforeSwitchover = "pause-before-switchover";
 
     private readonly PassThroughHandover _devices = new();
     private MigrationSettings? _before;
@@ -70,7 +73,7 @@ internal sealed class ExecEngine : IInPlaceEngine, IDisposable
         _before = await MigrationSettings.ReadAsync(vmm, cancellationToken);
         await MigrationSettings.SetCapabilitiesAsync(
             vmm,
-            [("multifd", false), ("postcopy-ram", false), ("background-snapshot", false), ("x-ignore-shared", false), ("return-path", false), ("events", true)],
+            [("multifd", false), ("postcopy-ram", false), ("background-snapshot", false), ("x-ignore-shared", false), ("return-path", false), ("events", true), (PauseBeforeSwitchover, true)],
             cancellationToken);
         await vmm.ExecuteAsync(
             "migrate-set-parameters",
@@ -89,6 +92,9 @@ internal sealed class ExecEngine : IInPlaceEngine, IDisposable
         await _devices.TakeOutMovedAsync(vmm, cancellationToken);
         await vmm.ExecuteAsync("migrate", Channel(stateFile), cancellationToken);
     }
+
+    public Task ContinueAsync(Vmm vmm, CancellationToken cancellationToken) =>
+        vmm.ExecuteAsync("migrate-continue", new JsonObject { ["state"] = "pre-switchover" }, cancellationToken);
 
     public async Task LoadAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken)
     {

@@ -16,8 +16,11 @@ internal interface IInPlaceEngine : IEngine
     Task PrepareAsync(
         Vmm vmm, VmInspection inspection, IReadOnlyList<string> command, Action<IReadOnlyList<TakenOutBar>> noteTakenOut, CancellationToken cancellationToken);
 
-    /// <summary>Asks for it. From here on the program stops the guest, saves its state, and is replaced, all by itself.</summary>
+    /// <summary>Asks for it. The program stops the guest, writes down what its successor inherits, and waits for <see cref="ContinueAsync"/> (<c>pre-switchover</c>).</summary>
     Task BeginAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken);
+
+    /// <summary>From here on the program saves its state and is replaced, all by itself.</summary>
+    Task ContinueAsync(Vmm vmm, CancellationToken cancellationToken);
 
     /// <summary>Makes a program that waits for its state load it. It has when this returns.</summary>
     Task LoadAsync(Vmm vmm, string stateFile, CancellationToken cancellationToken);

@@ -48,7 +48,7 @@ internal sealed class MigrationSettings
     /// <summary>What an update sets that would spoil a later migration to another host, set back to QEMU's defaults; for when what was there before is not known.</summary>
     public static async Task ResetAsync(Vmm vmm, CancellationToken cancellationToken)
     {
-        await SetCapabilitiesAsync(vmm, [("x-ignore-shared", false), ("return-path", false)], cancellationToken);
+        await SetCapabilitiesAsync(vmm, [("x-ignore-shared", false), ("return-path", false), ("pause-before-switchover", false)], cancellationToken);
         var known = await vmm.ExecuteAsync("query-migrate-parameters", cancellationToken);
         var defaults = new JsonObject { ["downtime-limit"] = 300, ["max-bandwidth"] = 128L << 20 };
         if (known.TryGetProperty("mode", out _))

@@ -1,5 +1,6 @@
 using System.Globalization;
 using CprSharp.Memfd;
+using CprSharp.VmmUpdate.Update;
 
 namespace CprSharp.VmmUpdate.Supervision;
 
@@ -57,21 +58,14 @@ internal sealed class ProgramSpares : IDisposable
     /// <param name="held">Numbers of what the supervisor has already.</param>
     public static ProgramSpares Take(PidFd process, IReadOnlyCollection<int> held) => new(process, held);
 
-    /// <summary>Takes the cpr state, which is there as soon as the exec was asked for, and until it has failed.</summary>
+    /// <summary>Takes the cpr state, which is there while the program waits for its replacement.</summary>
+    /// <exception cref="UpdateException">It is not: without it no other process could have the guest.</exception>
     public void TakeState()
     {
         // The one that QEMU leaves open over the exec; those of earlier ones it leaves open, too.
-        foreach (var state in States().Where(s => !s.Info.CloseOnExec && !_oldStates.Contains(s.Number)))
-        {
-            try
-            {
-                _state ??= new InheritedDescriptor(_process.GetDescriptor(state.Number), state.Number);
-            }
-            catch (SyscallException e) when (e.Errno == Errno.EBADF)
-            {
-                // Closed since it was listed: QEMU could not execute the program, and says so.
-            }
-        }
+        var state = States().FirstOrDefault(s => !s.Info.CloseOnExec && !_oldStates.Contains(s.Number))
+            ?? throw new UpdateException("no-spares", $"pid {_process.Pid} has no cpr state that it would pass on, so the guest could not be brought back from a new program that fails", "use engine transfer");
+        _state = new InheritedDescriptor(_process.GetDescriptor(state.Number), state.Number);
     }
 
     public void Dispose()

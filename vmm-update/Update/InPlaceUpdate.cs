@@ -132,7 +132,12 @@ internal sealed partial class InPlaceUpdate(UpdateRun run, IInPlaceEngine engine
         await run.Faults.HitAsync(FaultPoint.PauseBegin, cancellationToken);
         run.Host.Mark(SwitchStep.Pausing);
         await engine.BeginAsync(_old, StateFile, cancellationToken);
-        _spares!.TakeState();
+        if (await Task.WhenAny(_watch.OldWaits, _watch.OldFinished, _old.Exited).WaitAsync(cancellationToken) == _watch.OldWaits)
+        {
+            _spares!.TakeState();
+            await engine.ContinueAsync(_old, cancellationToken);
+        }
+
         await run.Faults.HitAsync(FaultPoint.TransferBegin, cancellationToken);
 
         run.Clock.Enter(UpdatePhase.Transfer);
@@ -304,7 +309,7 @@ internal sealed partial class InPlaceUpdate(UpdateRun run, IInPlaceEngine engine
         if (_continued)
             throw new UpdateException("new-vmm-died", "the new program had been told to run the guest; the guest ended with it", "start the VM again");
         if (_spares is not { AreComplete: true } spares)
-            throw new UpdateException("no-spares", "the old program's cpr state was gone before a duplicate could be taken", "start the VM again");
+            throw new UpdateException("no-spares", "there is no duplicate of the old program's cpr state", "start the VM again");
 
         var dead = _fresh ?? _old;
         await dead.KillAsync();

@@ -10,6 +10,7 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
 {
     private readonly List<(QmpEventSubscription Subscription, Task Pump)> _pumps = [];
     private readonly TaskCompletionSource<long> _oldStopped = new();
+    private readonly TaskCompletionSource _oldWaits = new();
     private readonly TaskCompletionSource<string> _oldFinished = new();
     private readonly TaskCompletionSource _oldFailedLate = new();
     private readonly TaskCompletionSource<string> _newFinished = new();
@@ -20,6 +21,9 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
 
     /// <summary>STOP of the old VMM: its timestamp in microseconds.</summary>
     public Task<long> OldStopped => _oldStopped.Task;
+
+    /// <summary>The old VMM has stopped the guest and waits for <c>migrate-continue</c> (<c>pause-before-switchover</c>).</summary>
+    public Task OldWaits => _oldWaits.Task;
 
     /// <summary>The old VMM's migration has ended: <c>completed</c>, <c>failed</c> or <c>cancelled</c>.</summary>
     public Task<string> OldFinished => _oldFinished.Task;
@@ -52,6 +56,9 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
                 break;
             case "RESUME":
                 Interlocked.Exchange(ref _oldResumed, _clock.Steady(e.TimestampMicroseconds));
+                break;
+            case "MIGRATION" when Status(e) == "pre-switchover":
+                _oldWaits.TrySetResult();
                 break;
             case "MIGRATION" when Ended(e) is { } status:
                 if (!_oldFinished.TrySetResult(status) && status == "failed")
@@ -106,9 +113,8 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
 
     private static double Milliseconds(long stopped, long resumed) => Math.Round((resumed - stopped) / 1000.0, 3);
 
-    private static string? Ended(QmpEvent e) =>
-        e.Data.ValueKind == JsonValueKind.Object && e.Data.TryGetProperty("status", out var status)
-            && status.GetString() is "completed" or "failed" or "cancelled"
-            ? e.Data.GetProperty("status").GetString()
-            : null;
+    private static string? Ended(QmpEvent e) => Status(e) is "completed" or "failed" or "cancelled" ? Status(e) : null;
+
+    private static string? Status(QmpEvent e) =>
+        e.Data.ValueKind == JsonValueKind.Object && e.Data.TryGetProperty("status", out var status) ? status.GetString() : null;
 }
