@@ -32,11 +32,11 @@ scenarios: components build ## all scenarios in the virtual host; 'integration-v
 scenario: components build ## one scenario in the virtual host: NAME=...
 	@integration-vm/scenario $(NAME)
 
-soak: components build ## random faults for MINUTES=15 (SEED=N replays), then streams and networks over UPDATES=100 updates
+soak: components build ## random faults for MINUTES=15 (SEED=N replays), every fault with both engines, streams and networks over UPDATES=100 updates
 	@MINUTES=$(or $(MINUTES),15) $(if $(SEED),SEED=$(SEED)) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
 	    --logger 'console;verbosity=detailed' --filter 'FullyQualifiedName~SoakTests|FullyQualifiedName~DiskTests' -- xUnit.Explicit=on
-	@CPRSHARP_TEST_UPDATES=$(or $(UPDATES),100) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
-	    --filter 'FullyQualifiedName~ConsoleTests|FullyQualifiedName~NetworkTests'
+	@CPRSHARP_TEST_WALK=whole CPRSHARP_TEST_UPDATES=$(or $(UPDATES),100) integration-vm/with-components dotnet test tests/System.Tests -c $(CONFIGURATION) --no-build --nologo \
+	    --filter 'FullyQualifiedName~FaultWalk|FullyQualifiedName~ConsoleTests|FullyQualifiedName~NetworkTests'
 
 demo: deps publish ## a live update of a real VM, step by step
 	@integration-vm/components qemu-10.0 qemu-11.1 guest
