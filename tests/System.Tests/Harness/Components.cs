@@ -40,11 +40,13 @@ internal static class Components
     /// <summary>Installs what was published.</summary>
     public static string Install => File("CPRSHARP_INSTALL");
 
-    /// <summary>The program under test, beside the tests.</summary>
+    /// <summary>The program under test: the published one where <c>make test</c> says which that is, or else the one beside the tests.</summary>
     public static string CprSharp
     {
         get
         {
+            if (Environment.GetEnvironmentVariable("CPRSHARP_TEST_PROGRAM") is { Length: > 0 })
+                return File("CPRSHARP_TEST_PROGRAM");
             var program = Path.Combine(AppContext.BaseDirectory, "cprsharp");
             return System.IO.File.Exists(program)
                 ? program
