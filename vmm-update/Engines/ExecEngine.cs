@@ -83,7 +83,7 @@ internal sealed class ExecEngine : IInPlaceEngine, IDisposable
         await _devices.TakeOutAsync(vmm, inspection.PassedThrough, noteTakenOut, cancellationToken);
     }
 
-    public Task SettleAsync(Vmm survivor, CancellationToken cancellationToken) => _devices.PutBackAsync(survivor, cancellationToken);
+    public Task<IReadOnlyList<Finding>> SettleAsync(Vmm survivor, CancellationToken cancellationToken) => _devices.PutBackAsync(survivor, cancellationToken);
 
     public void Dispose() => _devices.Dispose();
 

@@ -20,7 +20,8 @@ internal interface IEngine
     PointOfNoReturn PointOfNoReturn(VmInspection vm);
 
     /// <summary>Called as soon as it is settled which VMM keeps the guest: after Commit, or on the way back before the old one resumes.</summary>
-    Task SettleAsync(Vmm survivor, CancellationToken cancellationToken) => Task.CompletedTask;
+    /// <returns>What is not as it was before.</returns>
+    Task<IReadOnlyList<Finding>> SettleAsync(Vmm survivor, CancellationToken cancellationToken) => Task.FromResult<IReadOnlyList<Finding>>([]);
 
     /// <summary>Puts the migration settings of the VMM that keeps the guest back to what they were before Prepare: an operator's later migration to
     /// another host must not find <c>x-ignore-shared</c> or a cpr mode set.</summary>

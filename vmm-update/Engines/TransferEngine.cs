@@ -107,7 +107,7 @@ internal sealed class TransferEngine : IUpdateEngine, IDisposable
         await switchover.New.ExecuteAsync("migrate-incoming", EngineRules.MainChannel(switchover, switchover.NewFacts), cancellationToken);
     }
 
-    public Task SettleAsync(Vmm survivor, CancellationToken cancellationToken) => _devices.PutBackAsync(survivor, cancellationToken);
+    public Task<IReadOnlyList<Finding>> SettleAsync(Vmm survivor, CancellationToken cancellationToken) => _devices.PutBackAsync(survivor, cancellationToken);
 
     public void Dispose() => _devices.Dispose();
 

@@ -59,11 +59,14 @@ internal sealed class BlockingBars : IDisposable
         }
     }
 
-    /// <summary>Puts back what was taken out, to where the guest has it now. What it has nowhere any more stays out.</summary>
+    /// <summary>Puts back what was taken out, to where the guest has it now.</summary>
+    /// <returns>What stays out, because the guest has it nowhere any more; the VMM maps it when the guest places it again.</returns>
     /// <exception cref="IommufdException">The kernel refused; what it refused stays out.</exception>
-    public void PutBack(IReadOnlyList<PassedThroughDevice> now)
+    public IReadOnlyList<(string Device, int Region)> PutBack(IReadOnlyList<PassedThroughDevice> now)
     {
         IommufdException? refused = null;
+        (string, int)[] unplaced =
+            [.. _out.SelectMany(taken => taken.Mappings).Where(mapping => Moved(mapping, now) is null).Select(mapping => (mapping.Device.Name, mapping.Region)).Distinct()];
         foreach (var taken in _out)
         {
             try
@@ -78,8 +81,7 @@ internal sealed class BlockingBars : IDisposable
         }
 
         _out.Clear();
-        if (refused is not null)
-            throw refused;
+        return refused is null ? unplaced : throw refused;
     }
 
     /// <summary>Puts back what is still out, and lets go of the duplicates.</summary>

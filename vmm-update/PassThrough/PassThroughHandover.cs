@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using CprSharp.Memfd;
 using CprSharp.VmmUpdate.Qemu;
+using CprSharp.VmmUpdate.Reporting;
 
 namespace CprSharp.VmmUpdate.PassThrough;
 
@@ -43,14 +44,18 @@ internal sealed class PassThroughHandover : IDisposable
     /// <summary>Puts the BARs back where the guest has them now.</summary>
     /// <param name="survivor">The VMM that keeps the guest.</param>
     /// <param name="cancellationToken">Cancels.</param>
-    public async Task PutBackAsync(Vmm survivor, CancellationToken cancellationToken)
+    /// <returns>What stays out.</returns>
+    public async Task<IReadOnlyList<Finding>> PutBackAsync(Vmm survivor, CancellationToken cancellationToken)
     {
         if (_out.Count == 0)
-            return;
+            return [];
 
         var now = await PassThroughReader.PlaceAsync(survivor, _devices, cancellationToken);
-        foreach (var bars in _out)
-            bars.PutBack(now);
+        return
+        [
+            .. _out.SelectMany(bars => bars.PutBack(now)).Distinct().Select(bar => Finding.Warn(
+                "peer-to-peer", bar.Device, $"BAR {bar.Region} was out for the update and is nowhere in the guest's memory now, so other devices do not reach it", "nothing: QEMU maps it when the guest places it again")),
+        ];
     }
 
     public void Dispose()

@@ -75,7 +75,7 @@ internal sealed partial class InPlaceUpdate(UpdateRun run, IInPlaceEngine engine
             engine,
             async token =>
             {
-                await engine.SettleAsync(_fresh!, token);
+                run.Findings.AddRange(await engine.SettleAsync(_fresh!, token));
                 run.Findings.AddRange(await run.Host.RepeatSettingsAsync(_fresh!, token));
             },
             async () =>

@@ -12,7 +12,8 @@ internal static class Settling
     {
         try
         {
-            await engine.SettleAsync(survivor, cancellationToken);
+            foreach (var finding in await engine.SettleAsync(survivor, cancellationToken))
+                findings.Add(finding);
         }
         catch (Exception e) when (e is IOException or QmpException)
         {

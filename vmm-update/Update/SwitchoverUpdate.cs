@@ -110,7 +110,7 @@ internal sealed partial class SwitchoverUpdate : IAsyncDisposable
         await new Retirement(_run).RunAsync(
             _switchover.New,
             _engine,
-            token => _engine.SettleAsync(_switchover.New, token),
+            async token => _run.Findings.AddRange(await _engine.SettleAsync(_switchover.New, token)),
             async () =>
             {
                 await _switchover.Old.KillAsync();
