@@ -198,7 +198,7 @@ internal sealed class DomainRules(XElement domain, AdviceFacts facts)
         switch (Value(device, "type"))
         {
             case "vnc":
-                Warn("vnc-clients", "vnc", "VNC is closed until the old QEMU has exited; viewers have to connect again", "");
+                Warn("vnc-clients", "vnc", "viewers are cut off by an update and connect again at once: the listening socket stays", "");
                 break;
             case "spice":
                 Fail("display-spice", "spice", "SPICE connections belong to one process", "use VNC: <graphics type='vnc'/>");
