@@ -122,11 +122,11 @@ internal sealed class TestVm(TestHost host, string name)
         return states;
     }
 
-    /// <summary>The supervisor's descriptors, counted by what they are: a path, or the kind of what has none. Assemblies are loaded when they are needed.</summary>
+    /// <summary>The supervisor's descriptors, counted by what they are: a path, or the kind of what has none. Assemblies are loaded when they are needed, from files or from the program's own.</summary>
     public IReadOnlyDictionary<string, int> SupervisorDescriptors() =>
         System.IO.Directory.EnumerateFiles($"/proc/{SupervisorPid}/fd")
             .Select(f => new FileInfo(f).LinkTarget ?? "")
-            .Where(t => t.Length > 0 && !t.EndsWith(".dll", StringComparison.Ordinal))
+            .Where(t => t.Length > 0 && t != Components.CprSharp && !t.EndsWith(".dll", StringComparison.Ordinal))
             .CountBy(t => t.Contains(":[", StringComparison.Ordinal) ? t[..t.IndexOf('[', StringComparison.Ordinal)] : t, StringComparer.Ordinal)
             .ToDictionary(StringComparer.Ordinal);
 
