@@ -24,7 +24,8 @@ public sealed class StateDirectoryTests
         var path = Path.Combine(host.Script("file", ""), "state");
         var result = await host.CprSharpAsync(["run", "--name", "none", "--state-dir", path, "--", Components.Qemu111, .. TestVm.Bare]);
         Assert.Equal(1, result.ExitCode);
-        Assert.Contains(path, result.Errors, StringComparison.Ordinal);
+        Assert.Contains($"directory {path}/none cannot be made", result.Errors, StringComparison.Ordinal);
+        Assert.Contains("--state-dir", result.Errors, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", result.Errors, StringComparison.Ordinal);
         await host.ExpectNothingLeftAsync();
     }

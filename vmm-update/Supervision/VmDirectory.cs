@@ -62,7 +62,15 @@ internal sealed partial class VmDirectory
                 "state-directory-path", $"{Path} is too long for the Unix sockets in it, whose names QEMU takes up to {LongestSocketPath} bytes", "use a shorter --state-dir or VM name");
         }
 
-        Directory.CreateDirectory(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        try
+        {
+            Directory.CreateDirectory(Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new UpdateException("state-directory-path", $"the VM's directory {Path} cannot be made: {e.Message}", "name a directory in --state-dir, or its parent, in which you may make others", e);
+        }
+
         const UnixFileMode owner = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
         if (group is { } members)
             Give(Path, members);
