@@ -77,8 +77,8 @@ public sealed class ProcFsTests
     [Fact]
     public async Task A_zombie_has_no_program_and_no_arguments()
     {
-        // The second sleep does not know of the child that the shell left it, and never reaps it.
-        await using var parent = await RunningChild.StartAndReadLineAsync(Children.Shell("sleep 1000 <&- >&- & echo $!; exec sleep 1000"), Ct);
+        // The second shell does not know of the child that the first one left it, and neither it nor what it becomes reaps it.
+        await using var parent = await RunningChild.StartAndReadLineAsync(Children.Shell("sleep 1000 <&- >&- & exec sh -c \"echo $!; exec sleep 1000\""), Ct);
         var pid = int.Parse(parent.Line);
         using (var zombie = PidFd.Open(pid))
         {

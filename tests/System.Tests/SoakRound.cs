@@ -25,7 +25,7 @@ internal sealed record SoakRound(string To, string Engine, string? Fault, SoakVi
     /// <summary>Exit codes that say what happened truly; 5, an unknown state, is none of them.</summary>
     public int[] ExitCodes => (Victim, Fault) switch
     {
-        (SoakVictim.NewVmm, _) => [1, 4],
+        (SoakVictim.NewVmm, _) => [1, 3, 4], // 3: it was still the one that is asked what the new binary can
         (SoakVictim.Supervisor, _) => [0, 1, 4],
         (_, null) => [0],
         (_, var fault) when AfterTheCommit.Contains(fault.Split(':')[0]) => [0],
