@@ -77,9 +77,14 @@ internal static class VmFiles
     public static void Write(VmDirectory directory, UpdateJournal? journal)
     {
         if (journal is null)
+        {
             File.Delete(directory.UpdateJournal);
+            File.Delete(Unfinished(directory.UpdateJournal)); // of a supervisor that was killed just then
+        }
         else
+        {
             WriteAtomically(directory.UpdateJournal, JsonSerializer.Serialize(journal, VmFilesJson.Default.UpdateJournal));
+        }
     }
 
     public static UpdateJournal? ReadJournal(VmDirectory directory) =>
@@ -90,7 +95,7 @@ internal static class VmFiles
     /// <summary>Written beside and renamed, so that a reader, and a supervisor after a crash, sees the old or the new text and nothing between.</summary>
     private static void WriteAtomically(string path, string text)
     {
-        var temporary = path + ".new";
+        var temporary = Unfinished(path);
         using (var stream = new FileStream(temporary, FileMode.Create, FileAccess.Write))
         {
             using var writer = new StreamWriter(stream);
@@ -101,6 +106,8 @@ internal static class VmFiles
 
         File.Move(temporary, path, overwrite: true);
     }
+
+    private static string Unfinished(string path) => path + ".new";
 
     private static T? Read<T>(string path, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type)
         where T : class

@@ -31,6 +31,16 @@ public sealed class VmFilesTests : IDisposable
     }
 
     [Fact]
+    public void A_journal_that_a_killed_supervisor_has_not_finished_goes_with_the_journal()
+    {
+        File.WriteAllText(_directory.UpdateJournal + ".new", "{");
+
+        VmFiles.Write(_directory, (UpdateJournal?)null);
+
+        Assert.Empty(Directory.EnumerateFileSystemEntries(_directory.Path));
+    }
+
+    [Fact]
     public void Everything_that_the_second_form_has_survives_too()
     {
         var spec = Record().Spec with
