@@ -47,11 +47,6 @@ public sealed class Pseudoterminal : IDisposable
         }
     }
 
-    /// <summary>The same pseudoterminal, of which a process before this one handed the master on.</summary>
-    /// <param name="master">Owned by the result.</param>
-    /// <param name="path">The terminal's name.</param>
-    public static Pseudoterminal FromMaster(SafeFileHandle master, string path) => new(master, path);
-
     /// <summary>The same pseudoterminal, whose master was kept for us by another process.</summary>
     /// <param name="master">Owned by the result; the caller's when this throws.</param>
     /// <exception cref="SyscallException">ptsname_r: ENOTTY when it is not a pseudoterminal's master, EBADF.</exception>

@@ -17,16 +17,17 @@ public sealed class FaultWalk(SharedVm machine) : IClassFixture<SharedVm>
     private static readonly string[] AfterTheCommit = ["commit.continued", "commit.end", "retire.begin", "retire.end"];
     private static readonly string[] OnTheWayBack = ["rollback.begin", "rollback.end"];
 
+    private static readonly string[] Points = [.. BeforeThePause, .. InThePause, .. AfterTheCommit, .. OnTheWayBack];
+
     /// <summary>Where nobody may have the guest once the supervisor is dead: a VMM that sees the end of its monitor's connection first never reads the "cont" before it.</summary>
     private static readonly string[] Undecided = [.. InThePause, "commit.continued", .. OnTheWayBack];
 
     /// <param name="first">Which engine the first point is met with; the next with the other.</param>
     public static TheoryData<string, string> Walk(int first)
     {
-        string[] points = [.. BeforeThePause, .. InThePause, .. AfterTheCommit, .. OnTheWayBack];
         string[] engines = ["transfer", "shared-ram"];
         var whole = Environment.GetEnvironmentVariable("CPRSHARP_TEST_WALK") == "whole";
-        return [.. from engine in engines.Index() from point in points.Index()
+        return [.. from engine in engines.Index() from point in Points.Index()
                    where whole || engine.Index == (first + point.Index) % engines.Length
                    select (engine.Item, point.Item)];
     }
@@ -36,7 +37,7 @@ public sealed class FaultWalk(SharedVm machine) : IClassFixture<SharedVm>
     {
         await using var host = new TestHost();
         var listed = (await host.CprSharpAsync("fault-points")).Expect(0).Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.Equal(listed, BeforeThePause.Concat(InThePause).Concat(AfterTheCommit).Concat(OnTheWayBack));
+        Assert.Equal(listed, Points);
         var document = (await host.CprSharpAsync("fault-points", "--json")).Expect(0).Document;
         Assert.Equal(listed, document.GetProperty("faultPoints").EnumerateArray().Select(p => p.GetString()!));
     }

@@ -35,7 +35,7 @@ internal interface IConsoleDoor : IDisposable
     /// <summary>One that the program before this one in our process has had.</summary>
     static IConsoleDoor Restore(EndpointAddress address, ConsoleState state) => address switch
     {
-        TerminalAddress terminal => TerminalDoor.Restore(state.Door, state.Terminal!, terminal.Link),
+        TerminalAddress terminal => TerminalDoor.Restore(state.Door, terminal.Link),
         _ => new SocketDoor(KeptDescriptors.TakeSocket(state.Door), address),
     };
 
@@ -133,8 +133,8 @@ internal sealed class TerminalDoor : IConsoleDoor
 
     public SafeHandle? Unrepeatable => _terminal.Master;
 
-    public static TerminalDoor Restore(int master, string path, string? link) =>
-        new(Pseudoterminal.FromMaster(ProgramReplacement.Take(master), path), link);
+    public static TerminalDoor Restore(int master, string? link) =>
+        new(Pseudoterminal.FromMaster(ProgramReplacement.Take(master)), link);
 
     public (int Descriptor, string? Terminal) Save(KeptDescriptors kept) => (kept.Keep(_terminal.Master), _terminal.Path);
 

@@ -1,4 +1,3 @@
-using System.Globalization;
 using CprSharp.Memfd;
 using Microsoft.Win32.SafeHandles;
 
@@ -32,7 +31,7 @@ internal sealed class StoredDescriptors : IDisposable
     public static StoredDescriptors FromEnvironment()
     {
         var stored = new StoredDescriptors();
-        var (process, count) = (Number(Process), Number(Count));
+        var (process, count) = (SystemdNotification.Number(Process), SystemdNotification.Number(Count));
         var names = Environment.GetEnvironmentVariable(Names)?.Split(':') ?? [];
         foreach (var variable in new[] { Process, Count, Names })
             Environment.SetEnvironmentVariable(variable, null);
@@ -65,7 +64,4 @@ internal sealed class StoredDescriptors : IDisposable
             descriptor.Dispose();
         _descriptors.Clear();
     }
-
-    private static int? Number(string variable) =>
-        int.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;
 }

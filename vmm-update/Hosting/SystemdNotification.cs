@@ -65,7 +65,8 @@ internal sealed class SystemdNotification : IDisposable
             ? TimeSpan.FromMicroseconds(microseconds)
             : null;
 
-    private static long? Number(string variable) =>
+    /// <summary>A number that systemd, or whoever does as it does, has set for us; null for none.</summary>
+    public static long? Number(string variable) =>
         long.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;
 
     private void Send(string message) => Try(m => m.Send(Encoding.UTF8.GetBytes(message)));

@@ -82,7 +82,7 @@ internal sealed record ConsoleState
     /// <summary>The listening socket, or a pseudoterminal's master.</summary>
     public required int Door { get; init; }
 
-    /// <summary>The pseudoterminal's name.</summary>
+    /// <summary>The pseudoterminal's name, for programs that do not ask the kernel for it.</summary>
     public string? Terminal { get; init; }
 
     public bool HasClient { get; init; }

@@ -25,16 +25,17 @@ internal sealed class Guardian : IAsyncDisposable
     private readonly Task _watch;
     private volatile Shell _shell;
 
-    private Guardian(VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger)
+    private Guardian(Func<Shell> start, ILogger logger)
     {
-        _shell = new Shell(directory, keep);
-        _watch = WatchAsync(directory, keep, logger);
+        _shell = start();
+        _watch = WatchAsync(start, logger);
     }
 
     /// <param name="directory">The VM's.</param>
     /// <param name="keep">What the next supervisor needs of this one; stays the caller's, open as long as the guardian.</param>
     /// <param name="logger">Hears of guardians that died.</param>
-    public static Guardian Start(VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger) => new(directory, keep, logger);
+    public static Guardian Start(VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger) =>
+        new(() => new Shell(directory, keep), logger);
 
     /// <summary>Ends the guardian of the program before this one in our process: it would bring that program back.</summary>
     public static async Task DismissAsync(GuardianState former)
@@ -53,7 +54,7 @@ internal sealed class Guardian : IAsyncDisposable
         _guestEnded.Dispose();
     }
 
-    private async Task WatchAsync(VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger)
+    private async Task WatchAsync(Func<Shell> start, ILogger logger)
     {
         try
         {
@@ -62,7 +63,7 @@ internal sealed class Guardian : IAsyncDisposable
                 var status = await _shell.Process.Exited.WaitAsync(_guestEnded.Token);
                 SupervisorLog.GuardianLost(logger, status.ToString());
                 await Task.Delay(Pace, _guestEnded.Token);
-                _shell = await ReplaceAsync(_shell, directory, keep, logger);
+                _shell = await ReplaceAsync(_shell, start, logger);
             }
         }
         catch (OperationCanceledException)
@@ -71,11 +72,11 @@ internal sealed class Guardian : IAsyncDisposable
         }
     }
 
-    private static async Task<Shell> ReplaceAsync(Shell dead, VmDirectory directory, IReadOnlyList<(string Name, SafeHandle Descriptor)> keep, ILogger logger)
+    private static async Task<Shell> ReplaceAsync(Shell dead, Func<Shell> start, ILogger logger)
     {
         try
         {
-            var fresh = new Shell(directory, keep);
+            var fresh = start();
             await dead.DisposeAsync();
             return fresh;
         }

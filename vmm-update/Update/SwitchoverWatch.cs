@@ -113,7 +113,7 @@ internal sealed class SwitchoverWatch : IAsyncDisposable
 
     private static double Milliseconds(long stopped, long resumed) => Math.Round((resumed - stopped) / 1000.0, 3);
 
-    private static string? Ended(QmpEvent e) => Status(e) is "completed" or "failed" or "cancelled" ? Status(e) : null;
+    private static string? Ended(QmpEvent e) => Status(e) is ("completed" or "failed" or "cancelled") and var status ? status : null;
 
     private static string? Status(QmpEvent e) =>
         e.Data.ValueKind == JsonValueKind.Object && e.Data.TryGetProperty("status", out var status) ? status.GetString() : null;
