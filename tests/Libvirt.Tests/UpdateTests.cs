@@ -1,4 +1,6 @@
+using System.Text;
 using CprSharp.LibvirtTests.Harness;
+using CprSharp.Memfd;
 using CprSharp.SystemTests.Harness;
 
 namespace CprSharp.LibvirtTests;
@@ -177,6 +179,38 @@ public sealed class UpdateTests(LibvirtHost host)
         var at = Array.IndexOf(log, lines[0]);
         Assert.True(at >= 0, lines[0]);
         Assert.Equal(log[at..(at + lines.Length)], lines);
+    }
+
+    [Fact]
+    public async Task Who_types_at_virsh_console_goes_on_typing()
+    {
+        host.Configure();
+        await using var domain = await Domain.DefineAsync(host, "typed");
+        await domain.StartAsync();
+        using var terminal = Pseudoterminal.Open();
+        await using var keyboard = new FileStream(terminal.Master, FileAccess.Write, 0);
+        var read = host.File("typed.read");
+        using var console = host.StartOn(terminal.Path, read, "virsh", "console", domain.Name);
+        await Deadlines.EventuallyAsync(() => Lines(read).Length > 1 ? null : "virsh console shows nothing");
+        await TypeAsync("ping nobody");
+        await TypeAsync("\r");
+        await HeardAsync("pong nobody");
+        foreach (var binary in new[] { Components.Qemu111, LibvirtHost.OwnQemu })
+        {
+            var name = Path.GetRandomFileName();
+            await TypeAsync($"ping {name}");
+            await domain.UpdateAsync(binary);
+            await TypeAsync(" again\r");
+            await HeardAsync($"pong {name} again");
+        }
+
+        await keyboard.WriteAsync("\x1d"u8.ToArray()); // ^], which ends virsh console
+        Assert.Equal(0, (await console.ResultAsync()).ExitCode);
+
+        async Task TypeAsync(string text) => await keyboard.WriteAsync(Encoding.ASCII.GetBytes(text));
+
+        Task HeardAsync(string answer) =>
+            Deadlines.EventuallyAsync(() => Lines(read).Any(l => l.Contains(answer, StringComparison.Ordinal)) ? null : $"no '{answer}': {string.Join('\n', Lines(read).TakeLast(5))}");
     }
 
     private static string[] Lines(string file) => File.Exists(file) ? File.ReadAllText(file).Split('\n') : [];

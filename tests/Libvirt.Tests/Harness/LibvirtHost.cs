@@ -90,10 +90,19 @@ public sealed class LibvirtHost : IAsyncLifetime
     }
 
     /// <summary>Starts a program on the host.</summary>
-    internal RunningProgram Start(params string[] command) => new(
-        "nsenter",
+    internal RunningProgram Start(params string[] command) => Start(command, "nsenter");
+
+    /// <summary>Starts a program on the host that somebody at a terminal uses.</summary>
+    /// <param name="terminal">Its standard input, a name of outside.</param>
+    /// <param name="output">A file for what it prints, of outside.</param>
+    /// <param name="command">The program.</param>
+    internal RunningProgram StartOn(string terminal, string output, params string[] command) =>
+        Start(command, "sh", "-c", $"exec \"$@\" <{terminal} >{output} 2>&1", "-", "nsenter");
+
+    private RunningProgram Start(string[] command, string program, params string[] by) => new(
+        program,
         [
-            "-t", _first, "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "env", "-i",
+            .. by, "-t", _first, "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "env", "-i",
             "PATH=/usr/local/bin:/usr/sbin:/usr/bin", "HOME=/root", "LANG=C.UTF-8", "NO_COLOR=1", "DOTNET_EnableDiagnostics=0", .. command,
         ],
         NoEnvironment, null);
