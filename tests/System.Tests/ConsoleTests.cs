@@ -253,6 +253,23 @@ public sealed class ConsoleTests
         }
     }
 
+    [Fact]
+    public async Task WhatWasStoredForAPtyAndIsNoneIsPutAside()
+    {
+        await using var host = new TestHost();
+        var vm = await TestVm.StartAsync(host, "foreign", [Components.Qemu111, .. TestVm.Bare, "-chardev", "pty,id=mon", "-mon", "chardev=mon"], SharedVm.Environment(guardian: false));
+        using (var supervisor = PidFd.Open(vm.SupervisorPid))
+            supervisor.Signal(9);
+        const string Script = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=console-mon exec \"$0\" adopt \"$1\" --foreground 3<\"$0\"";
+        using var adopt = host.StartProgram("/bin/sh", SharedVm.Environment(guardian: false), null, ["-c", Script, Components.CprSharp, vm.Name]);
+        await Deadlines.EventuallyAsync(() => vm.SupervisorPid == adopt.Pid ? null : "nobody took the VM over");
+        await using (var terminal = new FileStream(await TerminalAsync(vm, "mon"), FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0))
+            await vm.UpdateAsync(Components.Qemu111);
+        await vm.QuitAsync();
+        Assert.Contains("the descriptor kept as console-mon is put aside", (await adopt.ResultAsync()).ToString(), StringComparison.Ordinal);
+        await host.ExpectNothingLeftAsync();
+    }
+
     /// <summary>With <c>wait=on</c>, QEMU's default, the guest says nothing that its client does not hear.</summary>
     [Fact]
     public async Task AGuestThatWaitsForItsClientIsHeardFromTheFirstByteToTheLast()

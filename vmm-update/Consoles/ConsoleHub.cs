@@ -72,13 +72,14 @@ internal sealed class ConsoleHub : IAsyncDisposable
     /// <summary>Opens the consoles' doors.</summary>
     /// <param name="spec">The VM.</param>
     /// <param name="stored">What was kept of <see cref="Unrepeatable"/>.</param>
-    public static ConsoleHub Open(VmSpec spec, StoredDescriptors stored)
+    /// <param name="logger">Hears of what was kept and is of no use.</param>
+    public static ConsoleHub Open(VmSpec spec, StoredDescriptors stored, ILogger logger)
     {
         var relays = new List<ConsoleRelay>();
         try
         {
             foreach (var wanted in spec.Descriptors.OfType<ConsoleDescriptor>())
-                relays.Add(new ConsoleRelay(wanted, IConsoleDoor.Open(wanted.Address, stored.Take(StoredName(wanted.Chardev)))));
+                relays.Add(new ConsoleRelay(wanted, Door(wanted, stored, logger)));
             return new ConsoleHub(relays);
         }
         catch
@@ -273,6 +274,25 @@ internal sealed class ConsoleHub : IAsyncDisposable
                     _quiet.TrySetResult();
             }
         }
+    }
+
+    private static IConsoleDoor Door(ConsoleDescriptor wanted, StoredDescriptors stored, ILogger logger)
+    {
+        var name = StoredName(wanted.Chardev);
+        if (stored.Take(name) is { } kept)
+        {
+            try
+            {
+                return IConsoleDoor.Open(wanted.Address, kept);
+            }
+            catch (SyscallException e)
+            {
+                kept.Dispose();
+                SupervisorLog.StoredDescriptorRefused(logger, name, e.Message);
+            }
+        }
+
+        return IConsoleDoor.Open(wanted.Address);
     }
 
     private static string StoredName(string chardev) => $"console-{chardev}";

@@ -47,6 +47,9 @@ internal static partial class SupervisorLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "supervisor not replaced by {Program}: {Why}")]
     public static partial void NotReplaced(ILogger logger, string program, string why);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the descriptor kept as {Name} is put aside, and the console opened anew: {Why}")]
+    public static partial void StoredDescriptorRefused(ILogger logger, string name, string why);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "memory of devices: {What}")]
     public static partial void DeviceMemory(ILogger logger, string what);
 

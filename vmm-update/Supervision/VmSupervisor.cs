@@ -95,7 +95,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
         Vmm? vmm = null;
         try
         {
-            consoles = ConsoleHub.Open(spec, StoredDescriptors.None);
+            consoles = ConsoleHub.Open(spec, StoredDescriptors.None, logger);
             var arguments = spec.RenderFirstStart();
 
             // Where consoles wait for a client, the guest does not run before they have it.
@@ -153,7 +153,7 @@ internal sealed class VmSupervisor : IVmHost, IAsyncDisposable
     /// <summary>Takes over a VMM that is already running; the record is still to be saved.</summary>
     public static VmSupervisor TakeOver(VmDirectory directory, VmRecord record, HeldDescriptors held, StoredDescriptors stored, Vmm vmm, ILogger logger)
     {
-        var consoles = ConsoleHub.Open(record.Spec, stored);
+        var consoles = ConsoleHub.Open(record.Spec, stored, logger);
         var supervisor = new VmSupervisor(directory, record with { SupervisorPid = Environment.ProcessId }, held, consoles, vmm, logger);
         _ = consoles.ServeAsync(vmm, logger);
         return supervisor;
