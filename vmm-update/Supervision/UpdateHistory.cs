@@ -13,15 +13,23 @@ internal static class UpdateHistory
     /// <summary>All reports, oldest first. A line that a crash or a full disk cut short is left out.</summary>
     public static async Task<ImmutableArray<UpdateReport>> ReadAsync(VmDirectory directory)
     {
-        var lines = File.Exists(directory.History) ? await File.ReadAllLinesAsync(directory.History) : [];
-        return [.. lines.Select(Parse).OfType<UpdateReport>()];
+        // As bytes: text whose damage looks like the mark of another encoding would be read as that to its end.
+        byte[] all = File.Exists(directory.History) ? await File.ReadAllBytesAsync(directory.History) : [];
+        var reports = ImmutableArray.CreateBuilder<UpdateReport>();
+        foreach (var line in all.AsSpan().Split((byte)'\n'))
+        {
+            if (Parse(all.AsSpan(line)) is { } report)
+                reports.Add(report);
+        }
+
+        return reports.DrainToImmutable();
     }
 
-    private static UpdateReport? Parse(string line)
+    private static UpdateReport? Parse(ReadOnlySpan<byte> line)
     {
         try
         {
-            return line.Length == 0 ? null : JsonSerializer.Deserialize(line, ReportJson.Default.UpdateReport);
+            return line.IsEmpty ? null : JsonSerializer.Deserialize(line, ReportJson.Default.UpdateReport);
         }
         catch (JsonException)
         {
