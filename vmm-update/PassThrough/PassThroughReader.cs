@@ -50,11 +50,18 @@ internal static class PassThroughReader
 
     private static bool IsIn(string bus, string name) => name.Length > 0 && Directory.Exists($"{bus}/{name}");
 
-    /// <summary><c>reset_method</c> of Documentation/ABI/testing/sysfs-bus-pci: such as "af_flr pm bus".</summary>
+    /// <summary><c>reset_method</c> of Documentation/ABI/testing/sysfs-bus-pci: such as "af_flr pm bus". What may not be read is taken for none, which is the safe side.</summary>
     private static async Task<bool> HasFunctionLevelResetAsync(string host, CancellationToken cancellationToken)
     {
         var methods = $"{PciDevices}/{host}/reset_method";
-        return host.Length > 0 && File.Exists(methods) && (await File.ReadAllTextAsync(methods, cancellationToken)).Contains("flr", StringComparison.Ordinal);
+        try
+        {
+            return host.Length > 0 && File.Exists(methods) && (await File.ReadAllTextAsync(methods, cancellationToken)).Contains("flr", StringComparison.Ordinal);
+        }
+        catch (UnauthorizedAccessException)
+        {
+            return false;
+        }
     }
 
     private static void Collect(JsonElement functions, Dictionary<string, ImmutableArray<PlacedBar>> bars)
