@@ -42,17 +42,41 @@ def hand_over(monitor, name, directory, binary, vfio="", devices=("nvme",), opti
 
 
 def transfer(old, monitor, directory, binary, vfio, devices):
-    new, there, ended = hand_over(monitor, "new", directory, binary, vfio, devices)
+    new, _, said = step(old, monitor, "new", directory, binary, vfio, devices)
+    end(new)
+    return said
+
+
+def step(old, monitor, name, directory, binary, vfio, devices):
+    """One update by transfer: the new QEMU, its monitor, and what became of it."""
+    new, there, ended = hand_over(monitor, name, directory, binary, vfio, devices)
     try:
         if ended["status"] != "completed":
-            return f"fails: {reason(ended, old)}; {fate(old)}"
+            return new, there, f"fails: {reason(ended, old)}; {fate(old)}"
         resumed = there.event("RESUME")
         stopped = monitor.event("STOP")
         end(old)
         new.report()
-        return f"{resumed - stopped:.0f} ms"
-    finally:
+        return new, there, f"{resumed - stopped:.0f} ms"
+    except BaseException:
         end(new)
+        raise
+
+
+def in_a_row(count, old, directory, binary, vfio, devices):
+    """The pauses of so many updates, each of the QEMU that the one before began, in milliseconds."""
+    monitor, pauses = old.qmp(), []
+    try:
+        old.report()
+        for n in range(count):
+            new, there, said = step(old, monitor, f"new{n}", directory, binary, vfio, devices)
+            end(old)
+            old, monitor = new, there
+            vmm.require(said.endswith(" ms"), said)
+            pauses.append(int(said.split()[0]))
+        return pauses
+    finally:
+        end(old)
 
 
 def execute(old, monitor, directory, _binary, _vfio, _devices):

@@ -191,7 +191,7 @@ class Vmm:
 class SupervisedVmm(Vmm):
     """The same under cprsharp."""
 
-    run_options = ()
+    run_options = tuple(os.environ.get("CPRSHARP_TEST_RUN_OPTIONS", "").split())
     PROGRAM = Path(__file__).resolve().parents[2] / "artifacts/cprsharp"
 
     def start(self):
