@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using CprSharp.Interop;
@@ -77,7 +78,13 @@ internal sealed class MessageWriter : IDisposable
     /// <summary>After <see cref="PauseAsync"/>: what is not sent. None of it may have descriptors.</summary>
     public byte[] Unsent()
     {
-        lock (_gate) return [.. _queue.SelectMany((message, i) => message.Data[(i == 0 ? _headSent : 0)..].ToArray())];
+        lock (_gate)
+        {
+            var unsent = new ArrayBufferWriter<byte>((int)_queuedBytes + 1);
+            foreach (var (data, _) in _queue)
+                unsent.Write(data.Span[(unsent.WrittenCount == 0 ? _headSent : 0)..]);
+            return unsent.WrittenSpan.ToArray();
+        }
     }
 
     /// <summary>Goes on after <see cref="PauseAsync"/>.</summary>
@@ -152,17 +159,27 @@ internal sealed class MessageWriter : IDisposable
         }
         catch (OperationCanceledException)
         {
-            lock (_gate) _flushing = false;
+            StandStill();
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            lock (_gate)
-            {
-                _failed = true;
-                _queue.Clear();
-            }
-
+            GiveUp();
             _onFailure(e);
+        }
+    }
+
+    // Not within FlushAsync's handlers: the trimmer of .NET 10 takes a lock's release out of those (dotnet/runtime issue 131088).
+    private void StandStill()
+    {
+        lock (_gate) _flushing = false;
+    }
+
+    private void GiveUp()
+    {
+        lock (_gate)
+        {
+            _failed = true;
+            _queue.Clear();
         }
     }
 

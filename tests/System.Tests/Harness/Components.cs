@@ -54,6 +54,17 @@ internal static class Components
         }
     }
 
+    /// <summary>What <c>make publish</c> leaves.</summary>
+    public static string Published
+    {
+        get
+        {
+            // Beside .ci/, where what installs it is, too.
+            var program = Path.Combine(Path.GetDirectoryName(Install)!, "../artifacts/cprsharp");
+            return System.IO.File.Exists(program) ? Path.GetFullPath(program) : throw new InvalidOperationException($"{program} is missing: `make publish` builds it");
+        }
+    }
+
     private static string File(string variable)
     {
         var path = Value(variable);
