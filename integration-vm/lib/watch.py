@@ -13,7 +13,7 @@ TROUBLE = re.compile(r"DMAR: \[.*[Ff]ault|DMAR: .*(?:Invalidation|timed out)|WAR
                      r"general protection fault|segfault at|Kernel panic|Out of memory: ")
 PANIC = re.compile(r"Kernel panic - .*")
 # Verdicts that an emulator's fault may have caused, see docs/virtual-host.md: the guest of a scenario is gone, or all of the virtual host.
-LOST = re.compile(r"exit status 75$|Kernel panic|the kernel says: .*(?:BUG: |Oops: |general protection fault)|"
+LOST = re.compile(r"exit status 75\b|Kernel panic|the kernel says: .*(?:BUG: |Oops: |general protection fault)|"
                   r"the virtual host went down|not a word for |not done after ")
 LAST_WORDS_S = 10   # after a panic: a kernel whose other processor does not stop never reboots
 
@@ -86,7 +86,9 @@ def verdict(results, ended, may_say):
         last = text(results / "qemu.log").strip().splitlines()[-1:]
         return "the virtual host went down before the scenario ended" + "".join(f" ({line})" for line in last)
     if status != "0":
-        return f"exit status {status}" + (f" ({signal.Signals(int(status) - 128).name})" if int(status) in range(129, 160) else "")
+        killed = f" ({signal.Signals(int(status) - 128).name})" if int(status) in range(129, 160) else ""
+        reasons = re.findall(r"^FAILED: (.*)", text(results / "output.log"), re.MULTILINE)
+        return f"exit status {status}{killed}" + "".join(f": {reason.strip()[:500]}" for reason in reasons[-1:])
     troubles = [line for line in console.splitlines()
                 if TROUBLE.search(line) and not any(re.search(allowed, line) for allowed in may_say)]
     return f"the kernel says: {troubles[0].strip()}" + f" (and {len(troubles) - 1} more)" * (len(troubles) > 1) if troubles else ""

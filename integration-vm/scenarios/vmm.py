@@ -156,7 +156,8 @@ class Vmm:
                 more = connection.recv(65536)
                 require(more, f"{self.name} closed the guest's serial port: {self.last_words()}", Lost)
                 data += more
-                if found := answer.search(data.decode(errors="replace")):
+                whole = data[:data.rfind(b"\n") + 1]   # a number that has not come to its end is another number
+                if found := answer.search(whole.decode(errors="replace")):
                     return found
         raise Lost(f"the guest does not answer '{command}'; it said: {data[-500:].decode(errors='replace')}")
 
