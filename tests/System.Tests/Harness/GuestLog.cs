@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -11,6 +12,20 @@ internal sealed partial class GuestLog(string path)
     public Task ReadyAsync(bool hasDisk = true) => Deadlines.EventuallyAsync(
         () => Reports() is { Count: > 1 } reports && (!hasDisk || reports[^1].DiskSequence > 0) ? null : $"the guest does not come up; it said:\n{Tail()}",
         Deadlines.Guest);
+
+    /// <summary>Waits until the guest says anything at all; whether it has.</summary>
+    public async Task<bool> BeginsAsync(TimeSpan longest)
+    {
+        var watch = Stopwatch.StartNew();
+        while (new FileInfo(path) is not { Exists: true, Length: > 0 })
+        {
+            if (watch.Elapsed > longest)
+                return false;
+            await Task.Delay(50);
+        }
+
+        return true;
+    }
 
     /// <summary>The guest goes on: it reports anew, twice.</summary>
     public Task GoesOnAsync()
