@@ -154,7 +154,8 @@ class Vmm:
             again = time.monotonic() + 3
             while (left := again - time.monotonic()) > 0 and select.select([connection], [], [], left)[0]:
                 more = connection.recv(65536)
-                require(more, f"{self.name} closed the guest's serial port: {self.last_words()}", Lost)
+                if not more:
+                    raise Lost(f"{self.name} closed the guest's serial port: {self.last_words()}")   # which are read from files
                 data += more
                 whole = data[:data.rfind(b"\n") + 1]   # a number that has not come to its end is another number
                 if found := answer.search(whole.decode(errors="replace")):

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using CprSharp.Interop;
@@ -80,10 +79,17 @@ internal sealed class MessageWriter : IDisposable
     {
         lock (_gate)
         {
-            var unsent = new ArrayBufferWriter<byte>((int)_queuedBytes + 1);
+            var unsent = new byte[_queuedBytes - _headSent];
+            var room = unsent.AsSpan();
+            var sent = _headSent;
             foreach (var (data, _) in _queue)
-                unsent.Write(data.Span[(unsent.WrittenCount == 0 ? _headSent : 0)..]);
-            return unsent.WrittenSpan.ToArray();
+            {
+                data.Span[sent..].CopyTo(room);
+                room = room[(data.Length - sent)..];
+                sent = 0;
+            }
+
+            return unsent;
         }
     }
 
@@ -180,6 +186,7 @@ internal sealed class MessageWriter : IDisposable
         {
             _failed = true;
             _queue.Clear();
+            (_queuedBytes, _headSent) = (0, 0);
         }
     }
 

@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Runtime.CompilerServices;
 using System.Text;
 using System.Threading.Channels;
 using CprSharp.SystemTests.Harness;
@@ -13,7 +12,7 @@ public sealed class PackagingTests
     public async Task ThePackageHoldsWhatItShouldAndStopsNothing()
     {
         await using var host = new TestHost();
-        var built = (await RunAsync(Path.Combine(Root(), "packaging/build-deb"), "--program", Components.CprSharp, host.Root)).Expect(0).Output.Trim();
+        var built = (await RunAsync(Components.OfRepository("packaging/build-deb"), "--program", Components.CprSharp, host.Root)).Expect(0).Output.Trim();
         Assert.Equal($"{host.Root}/cprsharp_0.1.0_amd64.deb", built);
 
         var content = (await RunAsync("/usr/bin/dpkg-deb", "--contents", built)).Expect(0).Output;
@@ -112,6 +111,4 @@ public sealed class PackagingTests
             }
         }
     }
-
-    private static string Root([CallerFilePath] string here = "") => Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "..", ".."));
 }

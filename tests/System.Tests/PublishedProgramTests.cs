@@ -10,17 +10,15 @@ public sealed class PublishedProgramTests
     [Fact]
     public void NoMethodHasLostAHandlerOfAnExceptionOrTheEndOfALock()
     {
-        var intermediate = Path.Combine(Path.GetDirectoryName(Components.Published)!, "publish");
-        const string Project = "CprSharp.VmmUpdate/release_linux-x64";
         // Ours alone: of the runtime's it takes whole methods away for features that are off.
-        var trimmed = Directory.GetFiles(Path.Combine(intermediate, "obj", Project, "linked"), "cprsharp*.dll", new EnumerationOptions { MatchCasing = MatchCasing.CaseInsensitive });
+        var trimmed = Directory.GetFiles(Intermediate("obj", "linked"), "cprsharp*.dll", new EnumerationOptions { MatchCasing = MatchCasing.CaseInsensitive });
         Assert.Equal(4, trimmed.Length);
 
         var lost = new List<string>();
         var compared = 0;
         foreach (var file in trimmed)
         {
-            var before = Regions(Path.Combine(intermediate, "bin", Project, Path.GetFileName(file))).ToLookup(static m => m.Name, static m => m.Regions);
+            var before = Regions(Intermediate("bin", Path.GetFileName(file))).ToLookup(static m => m.Name, static m => m.Regions);
             foreach (var method in Regions(file))
             {
                 if (!before[method.Name].Contains(method.Regions))
@@ -31,6 +29,13 @@ public sealed class PublishedProgramTests
 
         Assert.Empty(lost);
         Assert.True(compared > 2000, $"{compared} methods alone were compared");
+    }
+
+    /// <summary>What <c>make publish</c> leaves beside the program.</summary>
+    private static string Intermediate(string folder, string name)
+    {
+        var configuration = Environment.GetEnvironmentVariable("CONFIGURATION") ?? "Release";
+        return Components.OfRepository($"artifacts/publish/{folder}/CprSharp.VmmUpdate/{configuration.ToLowerInvariant()}_linux-x64/{name}");
     }
 
     /// <summary>The number of try blocks with a handler of each method that has a body.</summary>

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace CprSharp.SystemTests.Harness;
 
 /// <summary>The real things that the tests run on. What is missing fails the test that needs it.</summary>
@@ -54,16 +56,10 @@ internal static class Components
         }
     }
 
-    /// <summary>What <c>make publish</c> leaves.</summary>
-    public static string Published
-    {
-        get
-        {
-            // Beside .ci/, where what installs it is, too.
-            var program = Path.Combine(Path.GetDirectoryName(Install)!, "../artifacts/cprsharp");
-            return System.IO.File.Exists(program) ? Path.GetFullPath(program) : throw new InvalidOperationException($"{program} is missing: `make publish` builds it");
-        }
-    }
+    /// <summary>A path of this repository's.</summary>
+    public static string OfRepository(string path) => Path.Combine(Root(), path);
+
+    private static string Root([CallerFilePath] string here = "") => Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "..", "..", ".."));
 
     private static string File(string variable)
     {

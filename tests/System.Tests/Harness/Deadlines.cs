@@ -14,15 +14,24 @@ internal static class Deadlines
     /// <summary>Asks until the answer is null, which means that nothing is wrong any more; for what the kernel announces to nobody.</summary>
     public static async Task EventuallyAsync(Func<Task<string?>> whatIsWrong, TimeSpan? longest = null)
     {
-        var watch = Stopwatch.StartNew();
-        while (await whatIsWrong() is { } wrong)
-        {
-            if (watch.Elapsed > (longest ?? Settle))
-                Assert.Fail(wrong);
-            await Task.Delay(50);
-        }
+        if (await StillWrongAsync(whatIsWrong, longest ?? Settle) is { } wrong)
+            Assert.Fail(wrong);
     }
 
     public static Task EventuallyAsync(Func<string?> whatIsWrong, TimeSpan? longest = null) =>
         EventuallyAsync(() => Task.FromResult(whatIsWrong()), longest);
+
+    /// <summary>The same, for what may stay wrong: the last answer.</summary>
+    public static async Task<string?> StillWrongAsync(Func<Task<string?>> whatIsWrong, TimeSpan longest)
+    {
+        var watch = Stopwatch.StartNew();
+        while (await whatIsWrong() is { } wrong)
+        {
+            if (watch.Elapsed > longest)
+                return wrong;
+            await Task.Delay(50);
+        }
+
+        return null;
+    }
 }

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -14,18 +13,8 @@ internal sealed partial class GuestLog(string path)
         Deadlines.Guest);
 
     /// <summary>Waits until the guest says anything at all; whether it has.</summary>
-    public async Task<bool> BeginsAsync(TimeSpan longest)
-    {
-        var watch = Stopwatch.StartNew();
-        while (new FileInfo(path) is not { Exists: true, Length: > 0 })
-        {
-            if (watch.Elapsed > longest)
-                return false;
-            await Task.Delay(50);
-        }
-
-        return true;
-    }
+    public async Task<bool> BeginsAsync(TimeSpan longest) =>
+        await Deadlines.StillWrongAsync(() => Task.FromResult(new FileInfo(path) is { Exists: true, Length: > 0 } ? null : "silent"), longest) is null;
 
     /// <summary>The guest goes on: it reports anew, twice.</summary>
     public Task GoesOnAsync()

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -48,7 +47,7 @@ internal sealed class ServiceHost : IAsyncDisposable
     /// <summary>Builds the package as of a version and installs it, over an older one, too.</summary>
     public async Task InstallAsync(string version)
     {
-        using var build = new RunningProgram(Path.Combine(Root(), "packaging/build-deb"), ["--version", version, _shared], Uncompressed, null);
+        using var build = new RunningProgram(Components.OfRepository("packaging/build-deb"), ["--version", version, _shared], Uncompressed, null);
         await RunAsync("dpkg", "-i", (await build.ResultAsync()).Expect(0).Output.Trim());
         Assert.Equal(version, await RunAsync("dpkg-query", "-W", "-f", "${Version}", "cprsharp"));
     }
@@ -128,6 +127,4 @@ internal sealed class ServiceHost : IAsyncDisposable
         await Deadlines.EventuallyAsync(() => File.Exists(Inside("/run/systemd/private")) ? null : $"systemd does not come up: {_errors}");
         Assert.Equal("running", await RunAsync("systemctl", "is-system-running", "--wait"));
     }
-
-    private static string Root([CallerFilePath] string here = "") => Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "..", "..", ".."));
 }
